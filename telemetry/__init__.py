@@ -1,0 +1,1 @@
+"""What a token costs in joules: GPU energy beside LLM inference, with bounds."""

@@ -1,0 +1,223 @@
+"""How good a number is: flags with their meaning, grades, the limits of power, and the verdict."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from telemetry.analysis.enclosure import PowerLimits
+from telemetry.analysis.rows import Ints
+from telemetry.model import Estimate
+
+Severity = Literal["R", "O", "I"]
+Grade = Literal["A", "B", "C", "U"]
+GRADES: tuple[Grade, ...] = ("A", "B", "C", "U")
+HALF_WIDTH_MAX = (0.01, 0.05, 0.20)  # of the value, for A, B and C
+MIN_RUNS = 5
+NO_CAP_W = 1e6  # where nothing at all is known of a device's power; no board or node draws this
+HOPPER_FLOOR_W = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """What a flag means. `R` withholds the result, `O` is shown beside it, `I` informs."""
+
+    severity: Severity
+    sentence: str
+    best_grade: Grade = "A"
+
+
+# The order is the bit of each flag in `EnergyEstimates.flags`: add at the end.
+FLAGS: dict[str, Flag] = {
+    "gap": Flag(
+        severity="O",
+        sentence="A stretch was not measured. The counter runs on through it; an integral of power is "
+        "bridged there and its bounds widened.",
+    ),
+    "counter_reset": Flag(
+        severity="O",
+        sentence="The device's energy counter restarted; what is missing is bridged from power.",
+        best_grade="C",
+    ),
+    "edge_extrapolated": Flag(
+        severity="O",
+        sentence="An edge has fewer than two updates on one side; the energy there is extended.",
+        best_grade="B",
+    ),
+    "not_covered": Flag(
+        severity="R",
+        sentence="There are no readings near the start or the end, so no energy can be given.",
+    ),
+    "too_short": Flag(
+        severity="O",
+        sentence="The interval holds no update of the counter and no idle is around it: "
+        "only bounds can be given.",
+        best_grade="U",
+    ),
+    "grid_unstable": Flag(
+        severity="I",
+        sentence="The device publishes at irregular times; the middles of the brackets are used.",
+    ),
+    "bound_violation": Flag(
+        severity="R",
+        sentence="No energy satisfies all counter readings near an edge: the counter or the power limits are "
+        "wrong.",
+    ),
+    "over_cap": Flag(
+        severity="R",
+        sentence="The counter rose faster than the device can draw power.",
+    ),
+    "under_floor": Flag(
+        severity="R",
+        sentence="The counter rose more slowly than the device's least power.",
+    ),
+    "timing_model": Flag(
+        severity="I",
+        sentence="The bounds follow from how such a sensor averages and refreshes: a model, not a guarantee.",
+        best_grade="B",
+    ),
+    "short_for_averaging": Flag(
+        severity="O",
+        sentence="The interval is shorter than 50 of the sensor's averaging times, so its edges are smeared.",
+    ),
+    "part_time_sensor": Flag(
+        severity="O",
+        sentence="The sensor looks only part of the time; a load in step with it is misread without a trace.",
+    ),
+    "stale": Flag(
+        severity="O",
+        sentence="Readings stood still for over three publish periods while the device was seen to change.",
+    ),
+    "counter_vs_integral": Flag(
+        severity="O", sentence="Counter and integrated power differ by more than 3 %."
+    ),
+    "counter_refuted": Flag(
+        severity="R",
+        sentence="Counter and integrated power differ by more than 8 %: one of them is wrong.",
+    ),
+}
+_BITS = {code: 1 << i for i, code in enumerate(FLAGS)}
+
+
+def bits(*codes: str) -> int:
+    """Return the mask of these flags. Raises KeyError for a code that is not in FLAGS."""
+    return sum({_BITS[code] for code in codes})
+
+
+def codes_of(mask: int) -> tuple[str, ...]:
+    """Return the flags of a mask, in the order of FLAGS."""
+    return tuple(code for code, bit in _BITS.items() if mask & bit)
+
+
+def severity(code: str) -> Severity:
+    """Return how much a flag weighs. Raises KeyError for a code that is not in FLAGS."""
+    return FLAGS[code].severity
+
+
+def grade_of(value: float | None, lo: float | None, hi: float | None, flags: Iterable[str] = ()) -> Grade:
+    """Return A, B, C or U from the half-width of the bounds relative to the value, held down by flags."""
+    flags = tuple(flags)
+    if value is None or lo is None or hi is None or any(severity(code) == "R" for code in flags):
+        return "U"
+    half = (hi - lo) / 2.0
+    steps = sum(half > share * abs(value) for share in HALF_WIDTH_MAX)
+    return GRADES[max([steps, *(GRADES.index(FLAGS[code].best_grade) for code in flags)])]
+
+
+def estimate_of(value: float, lo: float, hi: float, *, method: str, flags: Iterable[str]) -> Estimate:
+    """Return a graded estimate; NaN and infinite numbers, which say that there is none, become None."""
+    flags = tuple(flags)
+    point, low, high = (number if math.isfinite(number) else None for number in (value, lo, hi))
+    return Estimate(
+        value=point,
+        lo=low,
+        hi=high,
+        method=method,
+        grade=grade_of(point, low, high, flags),
+        flags=flags,
+    )
+
+
+def power_limits(
+    *, limit_w: float | None, min_instant_w: float | None, max_instant_w: float | None, name: str
+) -> PowerLimits:
+    """Return between which powers a device is taken to stay.
+
+    Cap: 1.35 × the enforced limit or 1.1 × the highest INSTANT reading, whichever is more (H100 boards of 700
+    W have read 915 W). Floor: 0.8 × the lowest INSTANT reading, but no more than a tenth of the limit, for
+    the lowest reading may come from a stretch that never was idle; 60 W for an H100 or H200 without readings,
+    else 0. The sensor's gain (±5 %) is invisible from here: floor and cap speak of what the counter
+    integrates.
+    """
+    highs = [1.35 * limit_w] if limit_w else []
+    highs += [1.1 * max_instant_w] if max_instant_w else []
+    floor_w = HOPPER_FLOOR_W if any(chip in name for chip in ("H100", "H200")) else 0.0
+    if min_instant_w:
+        floor_w = 0.8 * min_instant_w
+    if limit_w:
+        floor_w = min(floor_w, 0.1 * limit_w)
+    return PowerLimits(floor_w=floor_w, cap_w=max(highs, default=NO_CAP_W))
+
+
+def over_cap(*, mean_power_w: float, duration_s: float, limit_w: float) -> tuple[str, ...]:
+    """Return `over_cap` for a mean power that the driver would not have allowed for more than 2 s."""
+    return ("over_cap",) if duration_s > 2.0 and mean_power_w > 1.05 * limit_w else ()
+
+
+def counter_vs_integral(
+    *, counter_j: float, integral_j: float, duration_s: float, may_alias: bool
+) -> tuple[str, ...]:
+    """Return what the two energy paths say of each other over one interval.
+
+    Below 10 s their timing differs too much to tell. `may_alias`: the power sensor looks only part of the
+    time and the load repeats, so that a difference need not be the counter's fault.
+    """
+    if duration_s < 10.0 or integral_j <= 0.0:
+        return ()
+    off = abs(counter_j / integral_j - 1.0)
+    if off > 0.08 and not may_alias:
+        return ("counter_refuted",)
+    return ("counter_vs_integral",) if off > 0.03 else ()
+
+
+def stale(*, update_ns: Ints, change_ns: Ints, t0_ns: int, t1_ns: int, period_ns: int) -> tuple[str, ...]:
+    """Return `stale` where the readings stood still while something else about the device changed.
+
+    update_ns: (n,), when power or counter changed, sorted; change_ns: (m,), when clocks or utilisation did.
+    A change counts where the stretch without updates that it falls in, cut to the interval, is longer than
+    three publish periods.
+    """
+    inside = change_ns[(change_ns >= t0_ns) & (change_ns <= t1_ns)]
+    after = np.searchsorted(update_ns, inside, side="right")
+    fence = np.concatenate([[t0_ns], update_ns, [t1_ns]])
+    last, following = np.maximum(fence[after], t0_ns), np.minimum(fence[after + 1], t1_ns)
+    return ("stale",) if np.any(following - last > 3 * period_ns) else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a result may be published, and if not, why not."""
+
+    publishable: bool
+    reasons: tuple[str, ...]
+
+
+def verdict(
+    estimate: Estimate, *, measured_runs: int, simulated: bool, replayed: bool, failed_requests: int
+) -> Verdict:
+    """Return whether a run's energy may be published.
+
+    `measured_runs` counts the runs of the same settings, without warm-ups and failures. Reasons are
+    `too_few_runs`, `simulated`, `replay`, `failed_requests`, `grade_c`, `grade_u` and the codes of red flags.
+    """
+    reasons = {
+        "too_few_runs": measured_runs < MIN_RUNS,
+        "simulated": simulated,
+        "replay": replayed,
+        "failed_requests": failed_requests > 0,
+        f"grade_{estimate.grade.lower()}": estimate.grade in ("C", "U"),
+    } | {code: True for code in estimate.flags if severity(code) == "R"}
+    given = tuple(code for code, holds in reasons.items() if holds)
+    return Verdict(publishable=not given, reasons=given)

@@ -1,0 +1,1 @@
+"""Stream one: readings of devices, polled on time and written by one writer."""

@@ -1,0 +1,1 @@
+"""Where readings come from: the NVML driver, its simulator, a recording."""

@@ -1,0 +1,119 @@
+"""What every runner keeps: prompts in, timed tokens out.
+
+A runner knows one inference engine and nothing of stores, recorders or collectors: what happens to a
+prompt is told to the sink that came with it. All stamps are `time.monotonic_ns()`, taken in the thread
+that has the token, never on an event loop.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from telemetry.errors import RunnerError, UsageError
+from telemetry.model import CountSource, FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerInfo:
+    """What answers the prompts, with the settings that are in effect (not those that were asked for)."""
+
+    runner: str
+    model: str
+    engine_version: str
+    quantisation: str | None = None
+    model_file: Path | None = None
+    max_batch_size: int = 1  # prompts computed together; more are answered one after another
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RequestSink(Protocol):
+    """Takes what happens to one prompt, in this order: start, prompt, token …, then end or fail.
+
+    A prompt that is refused, or not begun before the cancel, has no start. Each sink gets exactly one
+    end or fail. The calls come from the runner's thread and hold up generation for as long as they
+    last; `token` is the hot path.
+    """
+
+    def start(self, mono_ns: int) -> None:
+        """The prefill begins."""
+        ...
+
+    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
+        """The prompt has been read: its tokens, and how many of them needed no computing."""
+        ...
+
+    def token(self, mono_ns: int) -> None:
+        """One token has been generated; the one that ends the text counts too, for it costs a pass."""
+        ...
+
+    def end(
+        self,
+        mono_ns: int,
+        *,
+        finish_reason: FinishReason,
+        output_tokens: int,
+        count_source: CountSource,
+        text: str,
+    ) -> None:
+        """The prompt has been answered, or its answer was cut short by a cancel."""
+        ...
+
+    def fail(self, mono_ns: int, error: RunnerError) -> None:
+        """The prompt could not be answered; tokens that came before stay counted."""
+        ...
+
+
+class Runner(Protocol):
+    """An opened engine with its model. Use it from one thread only: see `RunnerThread`."""
+
+    def describe(self) -> RunnerInfo:
+        """Return what answers the prompts. Cheap; may be called before, between and after runs."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[str], max_tokens: int, sinks: Sequence[RequestSink], cancel: threading.Event
+    ) -> None:
+        """Answer every prompt with at most `max_tokens` tokens each, and block until it is done.
+
+        A prompt that cannot be answered fails its own sink and leaves the others alone. Once `cancel` is
+        set, the answer under way ends as `cancelled`, and so do those not begun, without a token.
+        Raises UsageError for `max_tokens` below 1.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget everything a former prompt left behind, so that the next run starts like the first."""
+        ...
+
+    def close(self) -> None:
+        """Free the model. Safe to call twice."""
+        ...
+
+
+def answer_in_turn(
+    prompts: Sequence[str],
+    max_tokens: int,
+    sinks: Sequence[RequestSink],
+    cancel: threading.Event,
+    answer: Callable[[str, RequestSink], None],
+) -> None:
+    """Answer prompts one after another, for the engines that compute no batches.
+
+    `answer` ends the sink, or raises RunnerError, which fails that sink alone.
+    Raises UsageError for `max_tokens` below 1, ValueError for unequal numbers of prompts and sinks.
+    """
+    if max_tokens < 1:
+        raise UsageError(f"max_tokens is {max_tokens}, and a run generates at least 1 token. Give 1 or more.")
+    for prompt, sink in zip(prompts, sinks, strict=True):
+        if cancel.is_set():
+            sink.end(
+                time.monotonic_ns(), finish_reason="cancelled", output_tokens=0, count_source="ids", text=""
+            )
+            continue
+        try:
+            answer(prompt, sink)
+        except RunnerError as error:
+            sink.fail(time.monotonic_ns(), error)

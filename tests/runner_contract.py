@@ -1,0 +1,179 @@
+"""What every runner keeps, as tests: a runner's own test file subclasses `RunnerContract`."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from telemetry.errors import RunnerError, UsageError
+from telemetry.model import CountSource, FinishReason
+from telemetry.runners import Runner, RunnerThread
+
+
+class RecordingSink:
+    """Keeps what a runner says of one prompt; `on_event` is called with each event's name."""
+
+    def __init__(self, on_event: Callable[[str], None] = lambda name: None) -> None:
+        self.events: list[str] = []
+        self.stamps_ns: list[int] = []
+        self.token_ns: list[int] = []
+        self.input_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.finish_reason: FinishReason | None = None
+        self.output_tokens: int | None = None
+        self.count_source: CountSource | None = None
+        self.text: str | None = None
+        self.error: RunnerError | None = None
+        self._on_event = on_event
+
+    def start(self, mono_ns: int) -> None:
+        self._note("start", mono_ns)
+
+    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
+        self.input_tokens, self.cached_tokens = input_tokens, cached_tokens
+        self._note("prompt", time.monotonic_ns())
+
+    def token(self, mono_ns: int) -> None:
+        self.token_ns.append(mono_ns)
+        self._note("token", mono_ns)
+
+    def end(
+        self,
+        mono_ns: int,
+        *,
+        finish_reason: FinishReason,
+        output_tokens: int,
+        count_source: CountSource,
+        text: str,
+    ) -> None:
+        self.finish_reason, self.output_tokens, self.text = finish_reason, output_tokens, text
+        self.count_source = count_source
+        self._note("end", mono_ns)
+
+    def fail(self, mono_ns: int, error: RunnerError) -> None:
+        self.error = error
+        self._note("fail", mono_ns)
+
+    def _note(self, name: str, mono_ns: int) -> None:
+        self.events.append(name)
+        self.stamps_ns.append(mono_ns)
+        self._on_event(name)
+
+
+def ask(
+    runner: Runner, prompts: Sequence[str], max_tokens: int, cancel: threading.Event | None = None
+) -> list[RecordingSink]:
+    """Answer the prompts and return what their sinks were told."""
+    sinks = [RecordingSink() for _ in prompts]
+    runner.generate(prompts, max_tokens, sinks, cancel or threading.Event())
+    return sinks
+
+
+class RunnerContract:
+    """A subclass has a fixture `runner`, which says at least 8 tokens to `prompts` and refuses `refused`."""
+
+    prompts = ("Once upon a time", "Once upon")
+    refused = ""
+
+    def test_an_answer_is_told_from_start_to_end_in_order(self, runner: Runner) -> None:
+        for sink in ask(runner, self.prompts, 5):
+            assert sink.events == ["start", "prompt", *["token"] * 5, "end"]
+
+    def test_stamps_lie_within_the_call_and_never_go_back(self, runner: Runner) -> None:
+        before_ns = time.monotonic_ns()
+        sinks = ask(runner, self.prompts, 5)
+        after_ns = time.monotonic_ns()
+        stamps_ns = [stamp for sink in sinks for stamp in sink.stamps_ns]
+        assert before_ns < stamps_ns[0]
+        assert stamps_ns == sorted(stamps_ns)
+        assert stamps_ns[-1] < after_ns
+
+    def test_no_more_tokens_than_asked_for_and_the_count_is_that_of_the_stamps(self, runner: Runner) -> None:
+        for wanted in (1, 2, 7):
+            for sink in ask(runner, self.prompts, wanted):
+                assert (sink.finish_reason, sink.output_tokens, len(sink.token_ns)) == (
+                    "length",
+                    wanted,
+                    wanted,
+                )
+                assert sink.count_source == "ids"
+
+    def test_the_same_prompt_again_is_read_in_full_and_answered_alike(self, runner: Runner) -> None:
+        prompt = self.prompts[0]
+        first, again = ask(runner, [prompt, prompt], 4)
+        runner.reset()
+        (later,) = ask(runner, [prompt], 4)
+        assert first.input_tokens
+        for sink in (first, again, later):
+            assert (sink.input_tokens, sink.cached_tokens) == (first.input_tokens, 0)
+            assert sink.text == first.text
+
+    def test_a_prompt_that_cannot_be_answered_fails_alone(self, runner: Runner) -> None:
+        before, refused, after = ask(runner, [self.prompts[0], self.refused, self.prompts[1]], 3)
+        assert refused.events == ["fail"]
+        assert str(refused.error).endswith(".")
+        assert before.events[-1] == after.events[-1] == "end"
+        assert after.output_tokens == 3
+
+    def test_a_cancel_ends_the_answer_at_the_next_token_and_begins_no_other(self, runner: Runner) -> None:
+        cancel = threading.Event()
+        cut = RecordingSink()
+        cut_after_3 = RecordingSink(lambda name: cancel.set() if len(cut_after_3.token_ns) == 3 else None)
+        runner.generate(self.prompts, 8, [cut_after_3, cut], cancel)
+        assert (cut_after_3.finish_reason, cut_after_3.output_tokens) == ("cancelled", 3)
+        assert len(cut_after_3.token_ns) == 3
+        assert cut.events == ["end"]
+        assert (cut.finish_reason, cut.output_tokens, cut.text) == ("cancelled", 0, "")
+
+    def test_after_a_cancelled_run_the_next_is_whole(self, runner: Runner) -> None:
+        (expected,) = ask(runner, self.prompts[:1], 4)
+        cancel = threading.Event()
+        sink = RecordingSink(lambda name: cancel.set() if name == "token" else None)
+        runner.generate(self.prompts[:1], 4, [sink], cancel)
+        runner.reset()
+        (whole,) = ask(runner, self.prompts[:1], 4)
+        assert (whole.finish_reason, whole.text, whole.cached_tokens) == ("length", expected.text, 0)
+
+    def test_nothing_to_generate_is_refused_before_anything_starts(self, runner: Runner) -> None:
+        sink = RecordingSink()
+        with pytest.raises(UsageError, match="at least 1 token"):
+            runner.generate(self.prompts[:1], 0, [sink], threading.Event())
+        assert sink.events == []
+
+    def test_every_prompt_has_a_sink(self, runner: Runner) -> None:
+        with pytest.raises(ValueError, match="argument"):
+            runner.generate(self.prompts, 1, [RecordingSink()], threading.Event())
+
+    def test_it_describes_itself_the_same_before_and_after_a_run(self, runner: Runner) -> None:
+        before = runner.describe()
+        ask(runner, self.prompts, 1)
+        assert runner.describe() == before
+        assert before.runner
+        assert before.model
+        assert before.settings
+
+    async def test_a_cancelled_task_ends_its_answers_before_it_ends(self, runner: Runner) -> None:
+        loop = asyncio.get_running_loop()
+        running = asyncio.Event()
+
+        def hold_the_first_token(name: str) -> None:
+            if name == "token":
+                loop.call_soon_threadsafe(running.set)
+                thread.cancel.wait()
+
+        sink = RecordingSink(hold_the_first_token)
+        async with RunnerThread() as thread:
+            task = asyncio.create_task(
+                thread.call(runner.generate, self.prompts[:1], 8, [sink], thread.cancel)
+            )
+            await running.wait()
+            task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled()
+            assert (sink.events[-1], sink.finish_reason, sink.output_tokens) == ("end", "cancelled", 1)
+
+    def test_it_can_be_closed_twice(self, runner: Runner) -> None:
+        runner.close()
+        runner.close()
