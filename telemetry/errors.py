@@ -1,18 +1,18 @@
 """Every error this package raises on purpose, by what the caller does next.
 
-    TelemetryError
-    ├── SourceBusy           try the same read again: a call failed, nothing is known to be broken
-    ├── SourceLost           re-open the device: it fell off the bus, the driver went away, a reset is due
-    ├── SourceEnded          stop quietly: a recording has been played to its end
-    ├── StoreBusy            try the same write again: locked, disk full
-    └── UserError            tell the user; the message is a sentence with the cause and the next step
-        ├── UsageError       the command line or a setting names something that does not exist (exit 2)
-        ├── SourceUnavailable  nothing here can be measured, with every reason
-        ├── CollectorRunning   another collector holds the device
-        ├── StoreError       the store cannot be opened, is foreign, old or new
-        ├── ImportRefused    a file is refused whole, with the line
-        ├── TraceError       arrays or intervals that no energy can be computed from
-        └── RunnerError      an engine or a model file that cannot be used
+TelemetryError
+├── SourceBusy           try the same read again: a call failed, nothing is known to be broken
+├── SourceLost           re-open the device: it fell off the bus, the driver went away, a reset is due
+├── SourceEnded          stop quietly: a recording has been played to its end
+├── StoreBusy            try the same write again: locked, disk full
+└── UserError            tell the user; the message is a sentence with the cause and the next step
+    ├── UsageError       the command line or a setting names something that does not exist (exit 2)
+    ├── SourceUnavailable  nothing here can be measured, with every reason
+    ├── CollectorRunning   another collector holds the device
+    ├── StoreError       the store cannot be opened, is foreign, old or new
+    ├── ImportRefused    a file is refused whole, with the line
+    ├── TraceError       arrays or intervals that no energy can be computed from
+    └── RunnerError      an engine or a model file that cannot be used
 """
 
 

@@ -1,0 +1,28 @@
+"""The application that the commands register with."""
+
+import typer
+
+from telemetry.cli import collect, data, demo, doctor, reading, run
+
+app = typer.Typer(
+    name="telemetry",
+    help="What a token costs in joules: GPU energy beside LLM inference, with bounds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+run_app = typer.Typer(help="Measure one experiment.", no_args_is_help=True)
+run_app.command("llama")(run.llama)
+app.add_typer(run_app, name="run")
+app.command("collect", context_settings={"allow_interspersed_args": False})(collect.collect)
+app.command("status")(collect.status)
+app.command("stop")(collect.stop)
+app.command("list")(reading.list_runs)
+app.command("show")(reading.show)
+app.command("report")(reading.report)
+app.command("window")(reading.window)
+app.command("sql")(data.sql)
+app.command("import")(data.import_files)
+app.command("doctor")(doctor.doctor)
+app.command("config")(doctor.config)
+app.command("demo")(demo.demo)

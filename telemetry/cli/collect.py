@@ -1,0 +1,176 @@
+"""collect, status, stop: a collector in the foreground or the background."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from telemetry.cli.common import GpusOption, IntervalOption, SourceOption, StoreOption, say
+from telemetry.errors import CollectorRunning, TelemetryError, UsageError
+from telemetry.settings import Settings, load_settings
+
+
+def collect(
+    command: Annotated[
+        list[str] | None, typer.Argument(help="A command to collect around, after --.")
+    ] = None,
+    source: SourceOption = None,
+    gpus: GpusOption = None,
+    interval: IntervalOption = None,
+    store: StoreOption = None,
+    duration: Annotated[
+        float | None, typer.Option("--duration", min=0.0, help="Stop after so many seconds.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
+) -> None:
+    """Collect readings until stopped, or while a command runs."""
+    settings = load_settings({"source": source, "gpus": gpus, "interval": interval, "store": store})
+    if detach:
+        if command:
+            raise UsageError("--detach and a command do not go together. Leave one out.")
+        _detach(settings, duration)
+        return
+    raise typer.Exit(asyncio.run(_collect(settings, duration, command)))
+
+
+async def _collect(settings: Settings, duration: float | None, command: list[str] | None) -> int:
+    from telemetry.collector.service import Collector
+    from telemetry.collector.sources.select import open_sources
+    from telemetry.storage.store import open_store
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runtime_dir = Path(settings.runtime_dir)
+    async with await open_store(settings.store) as store:
+        sources = open_sources(settings.source, settings.gpus, store.clock, runtime_dir)
+        if command:
+            for one in sources:
+                one.close()
+            return await _around(settings, command, stop)
+        collector = Collector(
+            store, sources, spec=settings.source, period_s=settings.interval, runtime_dir=runtime_dir
+        )
+        async with collector:
+            names = ", ".join(one.device.name for one in sources)
+            say(f"Collecting from {names} into {store.path}; Ctrl-C stops.")
+            live = sys.stderr.isatty()
+            await collector.wait(stop, duration, _line if live else lambda status: None)
+        status = collector.status()
+    if live:
+        say("")
+    say(f"Stopped: {status.rows} rows of {status.health.polls} polls, {status.health.missed} missed.")
+    return 0
+
+
+async def _around(settings: Settings, command: list[str], stop: asyncio.Event) -> int:
+    """Record a command as a run; return its own exit code."""
+    from telemetry.recorder import Recorder
+
+    recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus)
+    async with recorder:
+        try:
+            async with recorder.run(name=" ".join(command), runner="command"):
+                child = await asyncio.create_subprocess_exec(*command)
+                ended = asyncio.create_task(child.wait())
+                stopped = asyncio.create_task(stop.wait())
+                await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not ended.done():
+                    child.terminate()
+                stopped.cancel()
+                code = await ended
+                if code:
+                    raise _CommandFailed(f"the command ended with {code}")
+        except _CommandFailed:
+            return code if code > 0 else 128 - code
+        except OSError as error:
+            raise UsageError(f"The command {command[0]} cannot be run: {error.strerror}.") from error
+    return 0
+
+
+class _CommandFailed(Exception):  # noqa: N818  ends the run as failed, and goes no further
+    pass
+
+
+def _line(status: Any) -> None:
+    parts = []
+    for name, health in status.devices:
+        reading, sensors = health.reading, health.sensors
+        power = None if reading is None else reading.power_instant_mw or reading.power_average_mw
+        shown = "– W" if power is None else f"{power / 1000:.0f} W"
+        if sensors is not None and sensors.temperature_c is not None:
+            shown += f" {sensors.temperature_c} °C"
+        if sensors is not None and sensors.memory_used_bytes is not None:
+            shown += f" {sensors.memory_used_bytes / 2**30:.1f} GiB"
+        parts.append(f"{name} {shown}")
+    text = f"{' | '.join(parts)} | {status.rows} rows | {status.health.missed} missed"
+    if status.trouble:
+        text += f" | {status.trouble}"
+    sys.stderr.write(f"\r\x1b[K{text[:200]}")
+    sys.stderr.flush()
+
+
+def _detach(settings: Settings, duration: float | None) -> None:
+    line = [sys.executable, "-m", "telemetry.cli", "collect", "--source", settings.source]
+    line += ["--gpus", settings.gpus, "--interval", str(settings.interval), "--store", settings.store]
+    line += [] if duration is None else ["--duration", str(duration)]
+    runtime_dir = Path(settings.runtime_dir)
+    known = {h.pid for h in _holders(runtime_dir)}
+    log = runtime_dir / f"collector-{os.getpid()}.log"
+    runtime_dir.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as words:
+        child = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
+        )
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        if any(h.pid == child.pid for h in _holders(runtime_dir)):
+            say(
+                f"Collecting in the background (pid {child.pid}) into {settings.store}; `telemetry stop` ends it."
+            )
+            return
+        if child.poll() is not None:
+            lines = log.read_text(encoding="utf-8").strip().splitlines()
+            why = lines[-1].removeprefix("telemetry: ") if lines else f"it ended with {child.returncode}"
+            raise (CollectorRunning if known else TelemetryError)(why)
+        time.sleep(0.05)
+    child.terminate()
+    raise TelemetryError(f"The collector did not start within 15 s. Its words are in {log}.")
+
+
+def _holders(runtime_dir: Path) -> list[Any]:
+    from telemetry.collector.lock import holders
+
+    return holders(runtime_dir)
+
+
+def status(store: StoreOption = None) -> None:
+    """Say which collectors run on this host."""
+    settings = load_settings({"store": store})
+    found = {h.pid: h for h in _holders(Path(settings.runtime_dir))}
+    for holder in found.values():
+        since_s = max(0.0, time.time() - holder.since_ns / 1e9)
+        typer.echo(f"collecting: pid {holder.pid}, for {since_s:.0f} s, into {holder.store}")
+    if not found:
+        typer.echo("no collector is running")
+
+
+def stop(store: StoreOption = None) -> None:
+    """Stop the collectors of this host that write into the store, or all when none is named."""
+    settings = load_settings({"store": store})
+    runtime_dir = Path(settings.runtime_dir)
+    wanted = {h.pid for h in _holders(runtime_dir) if store is None or Path(h.store) == Path(store).resolve()}
+    for pid in wanted:
+        os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + 10
+    while wanted & {h.pid for h in _holders(runtime_dir)}:
+        if time.monotonic() > until:
+            raise TelemetryError(f"Process {min(wanted)} did not stop within 10 s. Look at it with ps.")
+        time.sleep(0.05)
+    say(f"stopped {len(wanted)} collector{'s' if len(wanted) != 1 else ''}" if wanted else "nothing to stop")

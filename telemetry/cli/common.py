@@ -1,0 +1,65 @@
+"""What the commands share: options, and printing in the asked format."""
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Format(StrEnum):
+    """How a result is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+
+
+StoreOption = Annotated[str | None, typer.Option("--store", help="The store's file (TELEMETRY_STORE).")]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="auto, nvml, simulated[:PRESET,…] or replay:FILE.")
+]
+GpusOption = Annotated[
+    str | None, typer.Option("--gpus", help="all, or NVML indices and UUIDs separated by commas.")
+]
+IntervalOption = Annotated[
+    float | None, typer.Option("--interval", help="Seconds between polls of a device (0.02).")
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+OutputOption = Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of stdout.")]
+
+
+def say(words: str) -> None:
+    """Print words for people, to stderr."""
+    typer.echo(words, err=True)
+
+
+def show(
+    document: Any,
+    form: Format,
+    output: Path | None,
+    *,
+    table: Callable[[Any, Any], None],
+    csv: Callable[[Any], str],
+    md: Callable[[Any], str],
+) -> None:
+    """Print a document in the asked format, to stdout or a file."""
+    from telemetry.reports import to_json
+
+    if form is Format.table:
+        from rich.console import Console
+
+        if output is None:
+            table(document, Console(width=None if sys.stdout.isatty() else 120))
+        else:
+            with output.open("w", encoding="utf-8") as file:
+                table(document, Console(file=file, width=120))
+        return
+    text = {Format.json: to_json, Format.csv: csv, Format.md: md}[form](document)
+    if output is None:
+        typer.echo(text.rstrip("\n"))
+    else:
+        output.write_text(text.rstrip("\n") + "\n", encoding="utf-8")

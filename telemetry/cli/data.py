@@ -1,0 +1,76 @@
+"""sql and import: rows out and recordings in."""
+
+import asyncio
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from telemetry.cli.common import Format, FormatOption, StoreOption, say
+from telemetry.errors import UsageError
+from telemetry.settings import load_settings
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT on the tables and views of docs/store.md.")],
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Question the store, read-only."""
+    from telemetry.storage.query import select
+
+    if form is Format.md:
+        raise UsageError("sql prints table, json or csv. Give one of these with --format.")
+    names, rows = asyncio.run(select(load_settings({"store": store}).store, query))
+    if form is Format.json:
+        import orjson
+
+        listed = [dict(zip(names, row, strict=True)) for row in rows]
+        typer.echo(orjson.dumps(listed, option=orjson.OPT_INDENT_2).decode())
+    elif form is Format.csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(names)
+        writer.writerows(rows)
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*names)
+        for row in rows:
+            table.add_row(*("" if cell is None else str(cell) for cell in row))
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def import_files(
+    files: Annotated[list[Path], typer.Argument(help="nvidia-smi query CSV, plain or gzip.")],
+    store: StoreOption = None,
+    tz: Annotated[str | None, typer.Option("--tz", help="Zone of stamps without one: +01:00, UTC …")] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Names, for files without a header.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Rows of one loop, where nothing tells.")] = None,
+    interval: Annotated[float | None, typer.Option("--interval", help="Seconds between loops.")] = None,
+    start: Annotated[str | None, typer.Option("--start", help="Time of the first row.")] = None,
+    power_col: Annotated[str | None, typer.Option("--power-col", help="The column to integrate.")] = None,
+    power_unit: Annotated[str | None, typer.Option("--power-unit", help="W or mW.")] = None,
+) -> None:
+    """Import recordings of nvidia-smi, all or nothing."""
+    from telemetry.importers import ReadOptions, read_nvidia_smi
+    from telemetry.importers.storing import store_recordings
+
+    options = ReadOptions(
+        tz=tz, columns=columns, gpus=gpus, interval_s=interval, start=start, power_col=power_col,
+        power_unit=power_unit,
+    )  # fmt: skip
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"There is no file {file}. Check the path.")
+    recordings = [read_nvidia_smi(file, options) for file in files]
+    lines = asyncio.run(store_recordings(load_settings({"store": store}).store, recordings))
+    for line in lines:
+        typer.echo(line)
+    for recording in recordings:
+        for note in recording.notes:
+            say(note)

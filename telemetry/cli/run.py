@@ -1,0 +1,98 @@
+"""run llama: one experiment with llama.cpp."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from telemetry.cli.common import (
+    Format,
+    FormatOption,
+    GpusOption,
+    OutputOption,
+    SourceOption,
+    StoreOption,
+    show,
+)
+from telemetry.errors import UsageError
+from telemetry.settings import load_settings
+
+
+def measure(
+    settings: Any,
+    open_runner: Callable[[], Any],
+    prompts: list[str],
+    *,
+    max_tokens: int,
+    repeat: int,
+    warmup: int,
+) -> dict[str, Any]:
+    """Run one experiment with a progress bar and return its report."""
+    import uuid
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from telemetry.experiment import Plan, run_experiment
+    from telemetry.join import report
+    from telemetry.recorder import Recorder
+    from telemetry.storage.store import open_store
+
+    plan = Plan(prompts=prompts, max_tokens=max_tokens, repeat=repeat, warmup=warmup)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+    async def work() -> dict[str, Any]:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("opening", total=repeat + warmup)
+
+            def progress(done: int, total: int, what: str) -> None:
+                bar.update(task, completed=done, total=total, description=what)
+
+            recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus)
+            async with recorder:
+                uids = await run_experiment(
+                    recorder, open_runner, plan, experiment=uuid.uuid4().hex, progress=progress
+                )
+        async with await open_store(settings.store) as store:
+            return await report(store, tuple(uids))
+
+    return asyncio.run(work())
+
+
+def llama(
+    model: Annotated[Path, typer.Option("--model", help="A GGUF file.")],
+    prompts: Annotated[Path, typer.Option("--prompts", help="A text file, one prompt a line.")],
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens a prompt at most.")] = 128,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")] = 5,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before them, left out.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="CPU threads; half the cores.")
+    ] = None,
+    gpu_layers: Annotated[
+        int, typer.Option("--gpu-layers", help="Layers on the GPU; -1: all it takes.")
+    ] = -1,
+    context: Annotated[int, typer.Option("--context", min=8, help="Context length in tokens.")] = 2048,
+    seed: Annotated[int, typer.Option("--seed", help="Recorded with the run; decoding is greedy.")] = 0,
+    source: SourceOption = None,
+    gpus: GpusOption = None,
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+    output: OutputOption = None,
+) -> None:
+    """Measure a GGUF model in llama.cpp."""
+    from telemetry.reports import to_csv, to_markdown, to_table
+    from telemetry.runners import open_llama, read_prompts
+
+    if not model.exists():
+        raise UsageError(f"There is no model file {model}. Check --model.")
+    texts = read_prompts(prompts)
+    settings = load_settings({"store": store, "source": source, "gpus": gpus})
+
+    def opened() -> Any:
+        return open_llama(model, threads=threads, gpu_layers=gpu_layers, context=context, seed=seed)
+
+    document = measure(settings, opened, texts, max_tokens=max_tokens, repeat=repeat, warmup=warmup)
+    show(document, form, output, table=to_table, csv=to_csv, md=to_markdown)

@@ -1,0 +1,111 @@
+"""An experiment: warm-up runs, then measured repeats of the same prompts, recorded one after another."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from telemetry.errors import RunnerError
+from telemetry.model import CountSource, FinishReason
+from telemetry.recorder import Recorder, RequestRecorder, RunRecorder
+from telemetry.runners import Runner, RunnerThread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is repeated: every run answers all prompts."""
+
+    prompts: Sequence[str]
+    max_tokens: int
+    repeat: int
+    warmup: int
+
+
+class RecordedSink:
+    """Hands what a runner tells of one prompt to the recorder."""
+
+    def __init__(self, run: RunRecorder) -> None:
+        self._run = run
+        self._request: RequestRecorder | None = None
+        self.output_tokens = 0
+        self.text = ""
+
+    def _of(self) -> RequestRecorder:
+        if self._request is None:
+            self._request = self._run.request()
+        return self._request
+
+    def start(self, mono_ns: int) -> None:
+        self._of().start(mono_ns)
+
+    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
+        self._of().prompt(input_tokens=input_tokens, cached_tokens=cached_tokens)
+
+    def token(self, mono_ns: int) -> None:
+        self._of().token_at(mono_ns)
+
+    def end(
+        self,
+        mono_ns: int,
+        *,
+        finish_reason: FinishReason,
+        output_tokens: int,
+        count_source: CountSource,
+        text: str,
+    ) -> None:
+        self.output_tokens, self.text = output_tokens, text
+        self._of().end(
+            mono_ns, finish_reason=finish_reason, output_tokens=output_tokens, count_source=count_source
+        )
+
+    def fail(self, mono_ns: int, error: RunnerError) -> None:
+        self._of().fail(str(error), mono_ns)
+
+
+async def run_experiment(
+    recorder: Recorder,
+    open_runner: Callable[[], Runner],
+    plan: Plan,
+    *,
+    experiment: str,
+    progress: Callable[[int, int, str], None],
+) -> list[str]:
+    """Run a plan and return the uids of its runs, warm-ups first.
+
+    `progress` is told (runs done, runs in all, what is under way). Raises what opening the runner raises;
+    a cancel leaves the run under way recorded as failed.
+    """
+    uids = []
+    async with RunnerThread() as thread:
+        runner = await thread.call(open_runner)
+        try:
+            about = runner.describe()
+            total = plan.warmup + plan.repeat
+            for k in range(total):
+                warmup = k < plan.warmup
+                progress(k, total, "warm-up" if warmup else f"repeat {k - plan.warmup + 1}")
+                await thread.call(runner.reset)
+                run = recorder.run(
+                    name=f"{about.model} #{k - plan.warmup + 1}" if not warmup else f"{about.model} warm-up",
+                    experiment=experiment,
+                    model=about.model,
+                    runner=about.runner,
+                    quantisation=about.quantisation,
+                    warmup=warmup,
+                    repeat=None if warmup else k - plan.warmup + 1,
+                    position=k,
+                    settings=dict(about.settings)
+                    | {"engine_version": about.engine_version, "max_tokens": plan.max_tokens},
+                )
+                async with run:
+                    await _answer(thread, runner, run, plan)
+                uids.append(run.uid)
+            progress(total, total, "done")
+        finally:
+            thread.cancel = threading.Event()
+            await thread.call(runner.close)
+    return uids
+
+
+async def _answer(thread: RunnerThread, runner: Runner, run: RunRecorder, plan: Plan) -> None:
+    sinks = [RecordedSink(run) for _ in plan.prompts]
+    await thread.call(runner.generate, plan.prompts, plan.max_tokens, sinks, thread.cancel)

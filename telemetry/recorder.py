@@ -1,0 +1,400 @@
+"""Run, request and token events from any Python program, with or without asyncio.
+
+A recorder sees to it that the devices are being read while it is open: by the collector that is
+running on them already, or by one of its own.
+"""
+
+import asyncio
+import os
+import threading
+import time
+import uuid
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from telemetry.clock import SteadyClock
+from telemetry.collector.lock import holder
+from telemetry.collector.service import Collector
+from telemetry.collector.sources.select import open_sources
+from telemetry.errors import CollectorRunning, StoreBusy, UserError
+from telemetry.join import report
+from telemetry.model import CountSource, FinishReason, RequestRow, Run, TokenChunk, TokenKind
+from telemetry.settings import load_settings
+from telemetry.storage.store import Store, open_store
+
+CHUNK = 64
+FLUSH_S = 0.2
+TAIL_S = 2.5  # how long readings go on after the last run, so that its end lies between updates
+
+T = TypeVar("T")
+
+
+class Recorder:
+    """Writes what a program generates into a store. Use it as a context manager, sync or async.
+
+    `collect=False` records tokens alone, for a client whose GPUs are elsewhere.
+    Raises what opening a store or a source raises, and CollectorRunning where a collector already reads
+    a device into another store.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | None = None,
+        *,
+        source: str | None = None,
+        gpus: str | None = None,
+        collect: bool = True,
+    ) -> None:
+        self.settings = load_settings({"store": store and str(store), "source": source, "gpus": gpus})
+        self._collect = collect
+        self._loop_thread: _LoopThread | None = None
+        self._stopped: list[str] = []
+        self._last_stop = 0.0
+
+    async def __aenter__(self) -> Self:
+        self.store = await open_store(self.settings.store)
+        self.collector: Collector | None = None
+        self._followers: list[Any] = []
+        self.devices: tuple[str, ...] = ()
+        try:
+            await self.store.mark_dead()
+            if self._collect:
+                await self._see_to_readings()
+        except BaseException:
+            await self.store.close()
+            raise
+        self._open: list[RequestRecorder] = []
+        self._done = asyncio.Event()
+        self._flusher = asyncio.create_task(self._flush_often())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._done.set()
+            await self._flusher
+            await self.flush()
+            if self._collect and self._stopped:
+                tail_s = TAIL_S if self.collector else TAIL_S / 2
+                await asyncio.sleep(max(0.0, self._last_stop + tail_s - time.monotonic()))
+        finally:
+            if self.collector:
+                await self.collector.__aexit__(None, None, None)
+        try:
+            if self._stopped:
+                await report(self.store, tuple(self._stopped))
+        finally:
+            for follower in self._followers:
+                follower.close()
+            await self.store.close()
+
+    def __enter__(self) -> Self:
+        self._loop_thread = _LoopThread()
+        try:
+            self._loop_thread.wait(self.__aenter__())
+        except BaseException:
+            self._loop_thread.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._loop_thread is not None
+        try:
+            self._loop_thread.wait(self.__aexit__(kind, error, trace))
+        finally:
+            self._loop_thread.close()
+
+    def run(self, **about: Any) -> "RunRecorder":
+        """Return a run to be entered; keywords are those of `model.Run`."""
+        return RunRecorder(self, about)
+
+    async def flush(self) -> None:
+        """Write what has come since the last flush; what the store does not take now stays for the next."""
+        pending = [request.pending() for request in self._open]
+        requests = [row for row, _, _ in pending]
+        chunks = [chunk for _, some, _ in pending for chunk in some]
+        if requests:
+            await self.store.write_events(requests, chunks)
+        for request, (row, _, count) in zip(self._open, pending, strict=False):
+            request.written = count
+            request.settled = row.status != "open"
+        self._open = [r for r in self._open if not r.settled]
+
+    async def _flush_often(self) -> None:
+        while not self._done.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._done.wait(), FLUSH_S)
+            with suppress(StoreBusy):  # nothing is lost: the rows stay pending
+                await self.flush()
+
+    async def _see_to_readings(self) -> None:
+        runtime_dir = Path(self.settings.runtime_dir)
+        spec = self.settings.source
+        sources = await asyncio.to_thread(
+            open_sources, spec, self.settings.gpus, self.store.clock, runtime_dir
+        )
+        self.devices = tuple(source.device.uid for source in sources)
+        held = [h for uid in self.devices if (h := holder(runtime_dir, uid))]
+        elsewhere = [h for h in held if Path(h.store).resolve() != Path(self.store.path).resolve()]
+        if held:
+            for source in sources:
+                source.close()
+        if elsewhere:
+            raise CollectorRunning(
+                f"A collector (pid {elsewhere[0].pid}) reads this device into {elsewhere[0].store}, "
+                f"not into {self.store.path}. Record into that store, or stop it with `telemetry stop`."
+            )
+        if not held:
+            self.collector = Collector(
+                self.store, sources, spec=spec, period_s=self.settings.interval, runtime_dir=runtime_dir
+            )
+            await self.collector.__aenter__()
+        else:
+            await self.store.write_devices([source.device for source in sources])
+        self._followers = _followers(spec, sources, runtime_dir)
+
+    def tell(self, kind: str, key: str) -> None:
+        """Let a simulated GPU that follows the events know of one, before anything else happens."""
+        for follower in self._followers:
+            follower.append(kind, key)
+
+
+def _followers(spec: str, sources: Sequence[Any], runtime_dir: Path) -> list[Any]:
+    if not spec.startswith("simulated") or not sources:
+        return []
+    from telemetry.collector.sources.simulated import EventLog, parse_spec
+
+    parsed = parse_spec(spec)
+    return [EventLog(parsed.event_log_path(runtime_dir))] if parsed.follows_events else []
+
+
+class RunRecorder:
+    """One run, from enter to exit; an exception inside marks it failed."""
+
+    def __init__(self, recorder: Recorder, about: dict[str, Any]) -> None:
+        self._recorder = recorder
+        self._about = about
+        self.uid = uuid.uuid4().hex
+        self._requests = 0
+
+    async def __aenter__(self) -> Self:
+        recorder = self._recorder
+        run = Run(
+            **{"devices": recorder.devices} | self._about,
+            uid=self.uid,
+            start_ns=recorder.store.clock.now_ns(),
+            pid=os.getpid(),
+        )
+        await recorder.store.start_run(run)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        recorder = self._recorder
+        stop_ns = recorder.store.clock.now_ns()
+        recorder.tell("clear", f"{os.getpid()}:{self.uid}")
+        await recorder.flush()
+        status, why = ("failed", f"{kind.__name__}: {error}") if kind else ("ok", None)
+        await recorder.store.write_events([], [], (self.uid, stop_ns, status, why))
+        recorder._stopped.append(self.uid)
+        recorder._last_stop = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self._wait(self.__aenter__())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wait(self.__aexit__(kind, error, trace))
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._recorder._loop_thread is None:
+            work.close()
+            raise UserError("The recorder was entered with `async with`; enter its runs the same way.")
+        return self._recorder._loop_thread.wait(work)
+
+    def request(self, *, input_tokens: int | None = None) -> "RequestRecorder":
+        """Return the run's next request, submitted now."""
+        request = RequestRecorder(self._recorder, self.uid, self._requests, input_tokens)
+        self._requests += 1
+        self._recorder._open.append(request)
+        return request
+
+
+class RequestRecorder:
+    """One prompt. `token()` is the hot path: a clock read and an append.
+
+    All stamps are `time.monotonic_ns()`; the methods may be called from any one thread.
+    """
+
+    def __init__(self, recorder: Recorder, run: str, number: int, input_tokens: int | None) -> None:
+        self._recorder = recorder
+        self._key = f"{os.getpid()}:{run}:{number}"
+        self._run, self._number = run, number
+        self._submitted = time.monotonic_ns()
+        self._started: int | None = None
+        self._ended: int | None = None
+        self._input, self._cached = input_tokens, None if input_tokens is None else 0
+        self._stamps: list[int] = []
+        self._closed: list[tuple[int, TokenKind, list[int]]] = []
+        self._counted = 0
+        self._finish: str | None = None
+        self._source: CountSource = "caller"
+        self._output: int | None = None
+        self._error: str | None = None
+        self.written = 0
+        self.settled = False
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ended is None:
+            if kind:
+                self.fail(f"{kind.__name__}: {error}")
+            else:
+                self.end()
+
+    def start(self, mono_ns: int | None = None) -> None:
+        """The prefill begins."""
+        self._started = mono_ns or time.monotonic_ns()
+        self._recorder.tell("start", self._key)
+
+    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
+        """The prompt's tokens, and how many of them needed no computing."""
+        self._input, self._cached = input_tokens, cached_tokens
+
+    def token(self) -> None:
+        """One output token is there, now."""
+        stamps = self._stamps
+        stamps.append(time.monotonic_ns())
+        if self._counted == 0 and len(stamps) == 1:
+            self._recorder.tell("first_token", self._key)
+
+    def token_at(self, mono_ns: int) -> None:
+        """One output token was there at this CLOCK_MONOTONIC time."""
+        self._stamps.append(mono_ns)
+        if self._counted == 0 and len(self._stamps) == 1:
+            self._recorder.tell("first_token", self._key)
+
+    def tokens(self, n: int) -> None:
+        """Several output tokens arrived together, now."""
+        if n == 1:
+            self.token()
+            return
+        if not self._counted and not self._stamps:
+            self._recorder.tell("first_token", self._key)
+        self._close_chunk()
+        self._closed.append((self._counted, "coalesced", [time.monotonic_ns()] * n))
+        self._counted += n
+
+    def _close_chunk(self) -> None:
+        if self._stamps:
+            self._closed.append((self._counted, "token", self._stamps))
+            self._counted += len(self._stamps)
+            self._stamps = []
+
+    def end(
+        self,
+        mono_ns: int | None = None,
+        *,
+        finish_reason: FinishReason = "stop",
+        output_tokens: int | None = None,
+        count_source: CountSource = "caller",
+    ) -> None:
+        """The answer is complete; `output_tokens` where the engine counts for itself."""
+        self._finish, self._output, self._source = finish_reason, output_tokens, count_source
+        self._recorder.tell("end", self._key)
+        self._ended = mono_ns or time.monotonic_ns()
+
+    def fail(self, error: str, mono_ns: int | None = None) -> None:
+        """The prompt could not be answered; tokens that came stay counted."""
+        self._finish, self._error = "error", error
+        self._recorder.tell("end", self._key)
+        self._ended = mono_ns or time.monotonic_ns()
+
+    def pending(self) -> tuple[RequestRow, list[TokenChunk], int]:
+        """Return the request as it stands, the chunks not yet written, and the tokens known by now."""
+        ended = self._ended
+        clock = self._recorder.store.clock
+        segments = [*self._closed, (self._counted, "token", self._stamps[:])]
+        chunks, total = [], 0
+        first = last = None
+        for begin, kind, stamps in segments:
+            for k in range(0, len(stamps), CHUNK):
+                part = stamps[k : k + CHUNK]
+                if begin + k + len(part) > self.written:
+                    chunks.append(_chunk(clock, self._run, self._number, begin + k, kind, part))
+            if stamps:
+                first, last = first or stamps[0], stamps[-1]
+            total = begin + len(stamps)
+        row = RequestRow(
+            run=self._run,
+            number=self._number,
+            submitted_ns=clock.at(self._submitted),
+            started_ns=_at(clock, self._started),
+            first_token_ns=_at(clock, first),
+            last_token_ns=_at(clock, last),
+            ended_ns=_at(clock, ended),
+            input_tokens=self._input,
+            cached_tokens=self._cached,
+            output_tokens=total if self._output is None else self._output,
+            finish_reason=self._finish,
+            count_source=self._source,
+            status="open" if ended is None else "failed" if self._error else "ok",
+            error=self._error,
+        )
+        return row, chunks, total
+
+
+def _at(clock: SteadyClock, mono_ns: int | None) -> int | None:
+    return None if mono_ns is None else clock.at(mono_ns)
+
+
+def _chunk(
+    clock: SteadyClock, run: str, request: int, first: int, kind: Any, stamps: list[int]
+) -> TokenChunk:
+    offsets_us = [(s - stamps[0] + 500) // 1000 for s in stamps]  # rounded once, so that gaps do not drift
+    return TokenChunk(
+        run=run,
+        request=request,
+        first_index=first,
+        kind=kind,
+        start_ns=clock.at(stamps[0]),
+        gaps_us=tuple(b - a for a, b in zip(offsets_us, offsets_us[1:], strict=False)),
+    )
+
+
+class _LoopThread:
+    """An event loop in a thread of its own, for programs without one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="recorder", daemon=True)
+        self._thread.start()
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

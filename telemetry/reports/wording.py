@@ -1,0 +1,99 @@
+"""Numbers, intervals and reasons as people read them. What was not measured is a dash, never a 0."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from telemetry.analysis import FLAGS
+
+NOTHING = "–"
+SIMULATED = "SIMULATED: no hardware was measured for {}. These numbers say nothing about a real GPU."
+
+REASONS = {
+    "too_few_runs": "Fewer than five measured runs of these settings exist; repeat the run.",
+    "simulated": "The device is simulated.",
+    "replay": "The readings were replayed from a recording.",
+    "failed_requests": "Some requests failed, so energy was spent on answers that are not counted.",
+    "grade_c": "The bounds are wider than 5 % of the energy; measure for longer.",
+    "grade_u": "The energy is unresolved; measure for longer.",
+}
+
+
+def format_number(value: float | None, unit: str = "") -> str:
+    """Return up to four significant digits and the unit; a dash for None, NaN and infinities."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    rounded = float(f"{value:.4g}")
+    # `g` alone would turn 12345 into 1.234e+04.
+    text = f"{rounded:.0f}" if 1000 <= abs(rounded) < 1e12 else f"{rounded:.4g}"
+    return f"{text} {unit}" if unit else text
+
+
+def interval(value: float | None, lo: float | None, hi: float | None, unit: str = "") -> str:
+    """Return `4000 [3966..4034] J`; `0-27 J` where only bounds are known, `4000 J` where they are not."""
+    point, low, high = format_number(value), format_number(lo), format_number(hi)
+    bounded = NOTHING not in (low, high)
+    if point == NOTHING and not bounded:
+        return NOTHING
+    if point == NOTHING:
+        text = f"{low} to {high}" if low.startswith("-") else f"{low}-{high}"
+    else:
+        text = f"{point} [{low}..{high}]" if bounded else point
+    return f"{text} {unit}" if unit else text
+
+
+def bounds(entry: Mapping[str, Any] | None, suffix: str = "", unit: str = "") -> str:
+    """Return the interval of a `{value, lo, hi}` object whose keys end in `suffix`."""
+    entry = entry or {}
+    value, lo, hi = (entry.get(f"{key}{suffix}") for key in ("value", "lo", "hi"))
+    return interval(value, lo, hi, unit)
+
+
+def printable(text: object) -> str:
+    """Return the text on one line; control characters, which could steer a terminal, become `�`."""
+    if text is None or text == "":
+        return NOTHING
+    return "".join(sign if sign.isprintable() else "�" for sign in str(text))
+
+
+def middle(latency: Mapping[str, Any] | None) -> str:
+    """Return a latency's median where enough requests give one, else its mean, and which it is."""
+    for name in ("p50", "mean"):
+        text = format_number((latency or {}).get(name))
+        if text != NOTHING:
+            return f"{text} {name}"
+    return NOTHING
+
+
+def sentence(code: str) -> str:
+    """Return what a flag or a reason of a verdict means."""
+    if code in REASONS:
+        return REASONS[code]
+    return FLAGS[code].sentence if code in FLAGS else "This version does not know the code."
+
+
+def label(run: Mapping[str, Any]) -> str:
+    """Return a run's name with its UID, or the UID alone."""
+    uid = printable(run["run"])
+    return f"{printable(run['name'])} ({uid})" if run.get("name") else uid
+
+
+def report_notes(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines below a report: each flag explained once, then each run's verdict."""
+    runs = report["runs"]
+    flags = dict.fromkeys(code for run in runs for code in run["flags"])
+    lines = [f"{printable(code)}: {sentence(code)}" for code in flags]
+    for run in runs:
+        verdict = run["verdict"]
+        if verdict["publishable"]:
+            lines.append(f"{label(run)}: publishable.")
+        else:
+            because = " ".join(f"{sentence(code)} ({printable(code)})" for code in verdict["reasons"])
+            lines.append(f"{label(run)}: not publishable. {because}")
+    return lines
+
+
+def simulated_line(report: Mapping[str, Any]) -> str | None:
+    """Return the loud line for a report or list that holds simulated runs, None where it holds none."""
+    names = [label(run) for run in report["runs"] if run["simulated"]]
+    return SIMULATED.format(", ".join(names)) if names else None

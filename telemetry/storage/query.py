@@ -1,0 +1,21 @@
+"""Questions in SQL, on a connection that cannot write."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from telemetry.errors import UsageError
+from telemetry.storage.store import open_store
+
+
+async def select(path: str, query: str) -> tuple[list[str], Sequence[Any]]:
+    """Return column names and rows. Raises UsageError for a query that SQLite refuses."""
+    async with await open_store(path, create=False, read_only=True) as store, store.engine.connect() as c:
+        try:
+            result = await c.exec_driver_sql(query)
+        except DBAPIError as error:
+            raise UsageError(f"The query was refused: {error.orig}. The store is read-only here.") from error
+        if not result.returns_rows:
+            raise UsageError("The query returns no rows. Give one SELECT.")
+        return list(result.keys()), result.fetchall()

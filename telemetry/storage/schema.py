@@ -1,0 +1,98 @@
+"""Making a store, and refusing a file that is none or of another version."""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine
+
+from telemetry.errors import StoreError
+from telemetry.storage import migrations
+
+APPLICATION_ID = 0x544C4D54  # "TLMT", so that `file` and we know our own
+HEAD = "0001"
+
+
+def alembic_config(connection: Connection) -> Any:
+    """Return the Alembic configuration that works on this connection."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring an open store to a revision; `base` empties it."""
+    from alembic import command
+
+    config = alembic_config(connection)
+    if revision == "base":
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
+
+
+def create(path: Path) -> None:
+    """Make an empty store at `path`, whole or not at all; one that has appeared meanwhile is left alone.
+
+    Raises StoreError where the folder cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(f"sqlite:///{draft}")
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+                migrate(connection)
+            with engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        finally:
+            engine.dispose()
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass  # another process was first: its store serves as well
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(_no_place(path, str(error))) from error
+    except Exception as error:
+        if "unable to open" in str(error) or "readonly" in str(error):
+            raise StoreError(_no_place(path, "no permission to write there")) from error
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _no_place(path: Path, why: str) -> str:
+    return f"No store can be made at {path}: {why}. Name another place with --store or TELEMETRY_STORE."
+
+
+def check(path: Path) -> None:
+    """Refuse a file that is not a store of this version, without changing it. Raises StoreError."""
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder. A store is one file: name it with --store.")
+    with path.open("rb") as file:
+        head = file.read(72)
+    if head[:16] != b"SQLite format 3\0" or int.from_bytes(head[68:72], "big") != APPLICATION_ID:
+        raise StoreError(
+            f"{path} is not a telemetry store: it is another kind of file and was left untouched. "
+            "Name another place with --store."
+        )
+
+
+def check_revision(path: str, revision: str | None) -> None:
+    """Refuse a store of another version. Raises StoreError."""
+    if revision == HEAD:
+        return
+    if revision is None or revision < HEAD:
+        raise StoreError(
+            f"{path} was made by an older version (revision {revision or 'none'}, this one writes {HEAD}). "
+            "Export it with the version that made it, or start a new store with --store."
+        )
+    raise StoreError(
+        f"{path} was made by a newer version (revision {revision}, this one knows {HEAD}). "
+        "Upgrade telemetry to read it."
+    )

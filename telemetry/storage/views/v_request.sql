@@ -1,0 +1,7 @@
+SELECT r.uid AS run, q.number, q.status, q.input_tokens, q.cached_tokens, q.output_tokens, q.finish_reason,
+       q.count_source, q.error,
+       (q.first_token_ns - q.submitted_ns) / 1e9 AS ttft_s,
+       (q.ended_ns - q.submitted_ns) / 1e9 AS e2e_s,
+       CASE WHEN q.output_tokens > 1
+            THEN (q.last_token_ns - q.first_token_ns) / 1e9 / (q.output_tokens - 1) END AS tpot_s
+FROM request q JOIN run r ON r.id = q.run
