@@ -28,18 +28,18 @@ counter_edge AS (
                                WHERE p.device = b.device AND p.t_ns = b.before_ns)) AS low_ns
     FROM bracket b WHERE b.path = 'counter'
 ),
+-- Counters may start anywhere below 2^63: base is subtracted as an integer, only the rest is a real.
 at_edge AS (
-    SELECT c.run, c.device, c.side,
-        (c.low_mj + (hi.energy_mj - c.low_mj) * max(0.0, min(1.0,
+    SELECT c.run, c.device, c.side, 1e3 AS per_j, c.low_mj AS base,
+        (hi.energy_mj - c.low_mj) * max(0.0, min(1.0,
             1.0 * (c.t_ns - (c.low_ns - lo.since_ns / 2))
-            / ((c.high_ns - hi.since_ns / 2) - (c.low_ns - lo.since_ns / 2))))) / 1e3 AS joules
+            / ((c.high_ns - hi.since_ns / 2) - (c.low_ns - lo.since_ns / 2)))) AS rest
     FROM counter_edge c
     LEFT JOIN reading lo ON lo.device = c.device AND lo.t_ns = c.low_ns
     LEFT JOIN reading hi ON hi.device = c.device AND hi.t_ns = c.high_ns
     UNION ALL
-    SELECT b.run, b.device, b.side,
-        (lo.integral_uj + (hi.integral_uj - lo.integral_uj)
-            * (1.0 * (b.t_ns - b.before_ns) / (b.after_ns - b.before_ns))) / 1e6
+    SELECT b.run, b.device, b.side, 1e6, lo.integral_uj,
+        (hi.integral_uj - lo.integral_uj) * (1.0 * (b.t_ns - b.before_ns) / (b.after_ns - b.before_ns))
     FROM bracket b
     LEFT JOIN reading lo ON lo.device = b.device AND lo.t_ns = b.before_ns
     LEFT JOIN reading hi ON hi.device = b.device AND hi.t_ns = b.after_ns
@@ -52,7 +52,7 @@ SELECT r.uid AS run, d.uid AS device, d.simulated AS simulated, 'sql-linear' AS 
               OR EXISTS (SELECT 1 FROM session s JOIN session_device sd ON sd.session = s.id
                          WHERE sd.device = d.id AND d.energy_path = 'integral'
                          AND s.start_ns > r.start_ns AND s.start_ns < r.stop_ns)
-            THEN NULL ELSE b.joules - a.joules END AS energy_j
+            THEN NULL ELSE ((b.base - a.base) + (b.rest - a.rest)) / a.per_j END AS energy_j
 FROM run_device rd
 JOIN run r ON r.id = rd.run
 JOIN device d ON d.id = rd.device

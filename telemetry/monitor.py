@@ -1,0 +1,241 @@
+"""EnergyMonitor: the energy of a stretch of a program, without a store."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from inspect import iscoroutinefunction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+import numpy as np
+
+from telemetry.analysis import Breaks, EnergyCurve, Rows, power_limits
+from telemetry.clock import SteadyClock, take_anchor
+from telemetry.collector.pipeline import Channel, Item
+from telemetry.collector.sampler import Sampler
+from telemetry.collector.sources.select import open_sources
+from telemetry.errors import UserError
+from telemetry.model import Gap, Reading, ReadingRow, Sensors, power_column
+from telemetry.settings import load_settings
+
+LEAST_PERIOD_S = 0.02
+TAIL_S = 0.4  # two counter updates of a data-centre GPU, and a little more
+KEPT_ROWS = 400_000  # over an hour and a half at 50 Hz with every poll a change
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class EnergyMonitor:
+    """Measures the energy of one device between `start` and `stop`. Takes no lock and writes no store.
+
+    Polling begins at construction, at `sampling_interval` seconds or 20 ms, whichever is shorter;
+    `sampling_interval` sets the spacing of the samples that `stop` returns. Use it as a context manager
+    (sync or async; the result is then in `.result`) or as a decorator. `close` ends the polling.
+    Raises SourceUnavailable where nothing can be measured, UsageError for an unknown GPU.
+    """
+
+    def __init__(
+        self, gpu_id: int | str = 0, sampling_interval: float = 0.1, *, source: str | None = None
+    ) -> None:
+        settings = load_settings({"source": source, "interval": sampling_interval})
+        self._clock = SteadyClock(take_anchor())
+        self._spacing_s = settings.interval
+        self._sources = open_sources(settings.source, str(gpu_id), self._clock, Path(settings.runtime_dir))
+        self._source = self._sources[0]
+        self.device = self._source.device
+        self._channel = Channel(KEPT_ROWS)
+        self._rows: deque[ReadingRow] = deque(maxlen=KEPT_ROWS)
+        self._gaps: list[Gap] = []
+        self._began = self._clock.now_ns()
+        self._sampler = Sampler(
+            self._source, self._channel, self._clock,
+            period_s=min(self._spacing_s, LEAST_PERIOD_S), seed=0, stagger_s=0.0,
+        )  # fmt: skip
+        self._sampler.start()
+        self._lock = threading.Lock()
+        self._t0_ns: int | None = None
+        self._closed = False
+        self.result: Mapping[str, Any] | None = None
+
+    def start(self) -> None:
+        """Stamp the beginning."""
+        self._t0_ns = self._clock.now_ns()
+
+    def stop(self) -> Mapping[str, Any]:
+        """Stamp the end, poll on until two later updates or 0.4 s, and return the energy between.
+
+        Keys: energy_joules, energy_low_joules, energy_high_joules, duration_seconds, avg_power_watts,
+        peak_power_watts, max_temperature_celsius, grade, method, flags, samples ((s since start, W)),
+        device, simulated. A value that was not measured is None. Raises UserError without `start`.
+        """
+        t1_ns = self._clock.now_ns()
+        if self._t0_ns is None:
+            raise UserError("EnergyMonitor.stop() was called before start(). Call start() first.")
+        t0_ns, self._t0_ns = self._t0_ns, None
+        until = time.monotonic() + TAIL_S
+        while time.monotonic() < until and self._updates_after(t1_ns) < 2:
+            time.sleep(LEAST_PERIOD_S)
+        return self._measure(t0_ns, t1_ns)
+
+    def get_current_power(self) -> float | None:
+        """Return the latest power, W; None where the driver does not say."""
+        reading = self._latest_reading()
+        power_mw = (
+            reading.power_instant_mw if reading.power_instant_mw is not None else reading.power_average_mw
+        )
+        return None if power_mw is None else power_mw / 1000
+
+    def get_temperature(self) -> int | None:
+        """Return the latest temperature, °C; None where the driver does not say."""
+        return self._latest_sensors().temperature_c
+
+    def get_memory_info(self) -> Mapping[str, int | None]:
+        """Return used, reserved and total memory, bytes."""
+        sensors = self._latest_sensors()
+        return {
+            "used_bytes": sensors.memory_used_bytes,
+            "reserved_bytes": sensors.memory_reserved_bytes,
+            "total_bytes": self.device.memory_bytes,
+        }
+
+    def close(self) -> None:
+        """End the polling. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._sampler.stop(1.0)
+            for source in self._sources:
+                source.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.result = self.stop()
+        finally:
+            self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        t1 = asyncio.to_thread(self.stop)
+        try:
+            self.result = await t1
+        finally:
+            await asyncio.to_thread(self.close)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Measure each call of a function; the newest result is in `.result`. Polling goes on until `close`."""
+        if iscoroutinefunction(function):
+
+            @wraps(function)
+            async def measured_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                self.start()
+                try:
+                    return await cast(Callable[P, Awaitable[Any]], function)(*args, **kwargs)
+                finally:
+                    self.result = await asyncio.to_thread(self.stop)
+
+            return cast(Callable[P, T], measured_async)
+
+        @wraps(function)
+        def measured(*args: P.args, **kwargs: P.kwargs) -> T:
+            self.start()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.result = self.stop()
+
+        return measured
+
+    def _take(self) -> None:
+        with self._lock:
+            items: list[Item] = self._channel.drain(KEPT_ROWS)
+            for _, item in items:
+                if isinstance(item, ReadingRow):
+                    self._rows.append(item)
+                elif isinstance(item, Gap):
+                    self._gaps.append(item)
+
+    def _updates_after(self, t_ns: int) -> int:
+        self._take()
+        shown = [
+            r.energy_mj if self.device.has_counter else r.integral_uj for r in self._rows if r.t_ns > t_ns
+        ]
+        return sum(a != b for a, b in zip(shown, shown[1:], strict=False))
+
+    def _measure(self, t0_ns: int, t1_ns: int) -> Mapping[str, Any]:
+        self._take()
+        rows = list(self._rows)
+        instant = [r.power_instant_mw for r in rows if r.power_instant_mw is not None]
+        limit_mw = self.device.power_limit_mw
+        curve = EnergyCurve.of(
+            Rows.of(rows),
+            path=self.device.energy_path or "integral",
+            limits=power_limits(
+                limit_w=None if limit_mw is None else limit_mw / 1000,
+                min_instant_w=min(instant) / 1000 if instant else None,
+                max_instant_w=max(instant) / 1000 if instant else None,
+                name=self.device.name,
+            ),
+            breaks=Breaks.of(self._gaps, [self._began]),
+            integral_of=self.device.integral_of or "instant",
+        )
+        t0, t1 = np.array([t0_ns]), np.array([t1_ns])
+        energy, peak_w = curve.energy(t0, t1).at(0), float(curve.peak_power_w(t0, t1)[0])
+        duration_s = (t1_ns - t0_ns) / 1e9
+        sensors = self._sampler.health().sensors
+        return {
+            "energy_joules": energy.value,
+            "energy_low_joules": energy.lo,
+            "energy_high_joules": energy.hi,
+            "duration_seconds": duration_s,
+            "avg_power_watts": None if energy.value is None or not duration_s else energy.value / duration_s,
+            "peak_power_watts": peak_w if np.isfinite(peak_w) else None,
+            "max_temperature_celsius": None if sensors is None else sensors.temperature_c,
+            "grade": energy.grade,
+            "method": energy.method,
+            "flags": list(energy.flags),
+            "samples": self._samples(rows, t0_ns, t1_ns),
+            "device": self.device.name,
+            "simulated": self.device.simulated,
+        }
+
+    def _samples(self, rows: list[ReadingRow], t0_ns: int, t1_ns: int) -> list[tuple[float, float]]:
+        if self.device.integral_of is None:
+            return []
+        column = power_column(self.device.integral_of)
+        samples, due_ns = [], t0_ns
+        for row in rows:
+            power_mw = getattr(row, column)
+            if due_ns <= row.t_ns <= t1_ns and power_mw is not None:
+                samples.append(((row.t_ns - t0_ns) / 1e9, power_mw / 1000))
+                due_ns = row.t_ns + int(self._spacing_s * 1e9)
+        return samples
+
+    def _latest_reading(self) -> Reading:
+        return cast(Reading, self._wait_for("reading"))
+
+    def _latest_sensors(self) -> Sensors:
+        return cast(Sensors, self._wait_for("sensors"))
+
+    def _wait_for(self, name: str) -> Any:
+        until = time.monotonic() + 5.0
+        while (found := getattr(self._sampler.health(), name)) is None:
+            if time.monotonic() > until:
+                raise UserError(
+                    f"{self.device.name} has not answered for 5 s. `telemetry doctor` may say why."
+                )
+            time.sleep(LEAST_PERIOD_S)
+        return found

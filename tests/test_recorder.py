@@ -1,0 +1,189 @@
+"""The recorder: what a program generates, joined with what its devices drew, from one process or several."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry.errors import CollectorRunning, UserError
+from telemetry.join import report
+from telemetry.recorder import Recorder
+from telemetry.storage.store import open_store
+
+CONSTANT = "simulated:h200,wave=constant:400,gain=1,offset=0"
+
+
+def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+@contextmanager
+def collecting(path: Path) -> Iterator[int]:
+    """A collector of another process that is already reading; gives its pid."""
+    line = [sys.executable, "-m", "telemetry.cli", "collect", "--source", CONSTANT, "--store", str(path)]
+    with subprocess.Popen(line, stderr=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + 30
+            while not path.exists() or rows(path, "SELECT count(*) FROM reading") == [(0,)]:
+                assert process.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+async def assert_the_store_agrees_with_the_report(path: Path, tokens: list[int]) -> None:
+    async with await open_store(path, create=False, read_only=True) as store:
+        runs = {run["run"]: run for run in (await report(store))["runs"]}
+    best = {
+        row[0]: row[1:]
+        for row in rows(
+            path,
+            "SELECT run, energy_j, energy_lo_j, energy_hi_j, j_per_output_token, j_per_output_token_lo, "
+            "j_per_output_token_hi, method, grade, output_tokens, simulated FROM v_run_best",
+        )
+    }
+    linear = {
+        row[0]: row[1:] for row in rows(path, "SELECT run, energy_j, avg_power_w FROM v_run_efficiency")
+    }
+    assert sorted(run["output_tokens"] for run in runs.values()) == sorted(tokens)
+    assert set(best) == set(linear) == set(runs)
+    for uid, run in runs.items():
+        e, j = run["energy"], run["j_per_output_token"]
+        assert best[uid] == (
+            e["value_j"], e["lo_j"], e["hi_j"], j["value"], j["lo"], j["hi"], e["method"], e["grade"],
+            run["output_tokens"], 1,
+        )  # fmt: skip
+        assert e["lo_j"] <= linear[uid][0] <= e["hi_j"]
+        assert e["lo_j"] <= 400 * run["duration_s"] <= e["hi_j"]
+        assert e["hi_j"] - e["lo_j"] < 0.5 * e["value_j"]  # so that lying inside says something
+        assert linear[uid][1] == pytest.approx(400, rel=0.05)
+        assert run["status"] == "ok"
+        assert run["requests"] == {"ok": 1, "failed": 0}
+
+
+async def test_runs_of_a_program_without_asyncio_are_stored_as_they_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    with Recorder(path, source=CONSTANT) as recorder:  # noqa: ASYNC212  it has a loop of its own
+        for tokens in (5, 70):
+            with recorder.run(model="m") as run, run.request(input_tokens=3) as request:
+                for _ in range(tokens):
+                    request.token()
+                time.sleep(0.8)  # noqa: ASYNC251  a program without asyncio
+    await assert_the_store_agrees_with_the_report(path, [5, 70])
+
+
+async def test_runs_of_a_program_with_asyncio_are_stored_as_they_are_reported(tmp_path: Path) -> None:
+    import asyncio
+
+    path = tmp_path / "t.db"
+    async with Recorder(path, source=CONSTANT) as recorder:
+        for tokens in (9, 130):
+            async with recorder.run(model="m") as run, run.request(input_tokens=3) as request:
+                request.tokens(tokens)
+                await asyncio.sleep(0.8)
+    await assert_the_store_agrees_with_the_report(path, [9, 130])
+
+
+async def test_token_times_come_back_as_they_were_told(tmp_path: Path) -> None:
+    stamps = [time.monotonic_ns() + 1_234_567 * k for k in range(150)]
+    async with Recorder(tmp_path / "t.db", collect=False) as recorder:
+        async with recorder.run() as run, run.request() as request:
+            for k, stamp in enumerate(stamps):
+                request.token_at(stamp)
+                if k in {10, 64, 100}:  # a chunk grows from one flush to the next
+                    await recorder.flush()
+        times = [recorder.store.clock.at(stamp) for stamp in stamps]
+    shown = rows(tmp_path / "t.db", 'SELECT "index", t_ns FROM token ORDER BY "index"')
+    assert [index for index, _ in shown] == list(range(150))
+    assert max(abs(t_ns - told) for (_, t_ns), told in zip(shown, times, strict=True)) <= 500
+
+
+def test_a_run_that_raises_is_recorded_as_failed_with_the_tokens_that_came(tmp_path: Path) -> None:
+    class Broken(Exception):  # noqa: N818
+        pass
+
+    with Recorder(tmp_path / "t.db", collect=False) as recorder:
+        with pytest.raises(Broken), recorder.run() as run, run.request() as request:
+            request.token()
+            request.token()
+            raise Broken("no memory left")
+        with recorder.run() as run, run.request() as request:
+            request.token()
+    path = tmp_path / "t.db"
+    assert rows(path, "SELECT status, error, stop_ns IS NOT NULL FROM run ORDER BY id") == [
+        ("failed", "Broken: no memory left", 1),
+        ("ok", None, 1),
+    ]
+    assert rows(path, "SELECT status, error, output_tokens, finish_reason FROM request ORDER BY id") == [
+        ("failed", "Broken: no memory left", 2, "error"),
+        ("ok", None, 1, "stop"),
+    ]
+
+
+async def test_a_run_is_entered_the_way_its_recorder_was(tmp_path: Path) -> None:
+    async with Recorder(tmp_path / "t.db", collect=False) as recorder:
+        with pytest.raises(UserError, match="entered with `async with`; enter its runs the same way"):
+            recorder.run().__enter__()
+    assert rows(tmp_path / "t.db", "SELECT count(*) FROM run") == [(0,)]
+
+
+RECORDING = """
+import sys
+from telemetry.recorder import Recorder
+with Recorder(sys.argv[1], collect=False) as recorder:
+    for _ in range(5):
+        with recorder.run(model=sys.argv[2]) as run:
+            for _ in range(4):
+                with run.request() as request:
+                    for _ in range(100):
+                        request.token()
+"""
+
+
+def test_two_processes_record_into_one_store_and_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"  # made by whichever comes first
+    both = [subprocess.Popen([sys.executable, "-c", RECORDING, str(path), model]) for model in ("a", "b")]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert rows(
+        path,
+        "SELECT r.model, count(DISTINCT r.uid), count(*), count(DISTINCT t.request) FROM run r "
+        "JOIN token t ON t.run = r.uid GROUP BY r.model ORDER BY r.model",
+    ) == [("a", 5, 2000, 4), ("b", 5, 2000, 4)]
+    assert rows(path, "SELECT count(DISTINCT pid), count(DISTINCT host), min(status) FROM run") == [
+        (2, 1, "ok")
+    ]
+    assert rows(path, "SELECT count(*) FROM clock_anchor") == [(1,)]
+
+
+async def test_a_device_has_one_collector_whose_pid_the_second_is_told(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    with collecting(first) as pid:
+        with pytest.raises(CollectorRunning, match=rf"pid {pid}\) .*first\.db.*second\.db.*telemetry stop"):
+            async with Recorder(second, source=CONSTANT):
+                pass
+        line = [sys.executable, "-m", "telemetry.cli", "collect", "--source", CONSTANT, "--store", str(first)]
+        refused = subprocess.run(  # noqa: ASYNC221  nothing else waits
+            line, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert refused.returncode != 0
+        assert f"already read by process {pid}" in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+
+        async with Recorder(first, source=CONSTANT) as recorder:  # into its store one may record
+            async with recorder.run(model="m"):
+                pass
+    assert rows(first, "SELECT pid, state FROM session") == [(pid, "clean")]
+    assert rows(first, "SELECT r.pid, d.simulated FROM run r JOIN run_device rd ON rd.run = r.id "
+                       "JOIN device d ON d.id = rd.device") == [(os.getpid(), 1)]  # fmt: skip
