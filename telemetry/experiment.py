@@ -53,9 +53,7 @@ class RecordedSink:
         text: str,
     ) -> None:
         self.output_tokens, self.text = output_tokens, text
-        self._of().end(
-            mono_ns, finish_reason=finish_reason, output_tokens=output_tokens, count_source=count_source
-        )
+        self._of().end(mono_ns, finish_reason=finish_reason, output_tokens=output_tokens, count_source=count_source)
 
     def fail(self, mono_ns: int, error: RunnerError) -> None:
         self._of().fail(str(error), mono_ns)

@@ -51,9 +51,7 @@ class EnergyEfficientInference:
     Raises UserError for a model of another kind, and what EnergyMonitor raises.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any = None, gpu_id: int | str = 0, *, source: str | None = None
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any = None, gpu_id: int | str = 0, *, source: str | None = None) -> None:
         if type(model).__module__.split(".")[0] != "llama_cpp":
             raise UserError(
                 f"A model of type {type(model).__name__} cannot be measured yet: give a llama_cpp.Llama. "
@@ -62,9 +60,7 @@ class EnergyEfficientInference:
         self._runner: Runner = LlamaRunner.wrap(model)
         self._monitor = EnergyMonitor(gpu_id, source=source)
 
-    def generate_with_energy_tracking(
-        self, prompt: str | Sequence[str], max_tokens: int = 128
-    ) -> Mapping[str, Any]:
+    def generate_with_energy_tracking(self, prompt: str | Sequence[str], max_tokens: int = 128) -> Mapping[str, Any]:
         """Answer one prompt or several, greedily, and return output and energy.
 
         Keys: output (str, or a list for a list of prompts), tokens_generated, input_tokens, energy_joules,

@@ -71,7 +71,7 @@ async def device_energy(store: Store, device: StoredDevice, t0_ns: int, t1_ns: i
         integral_of=device.integral_of or "instant",
     )
     t0, t1 = np.array([t0_ns]), np.array([t1_ns])
-    edges = [p for p in curve.peak_power_w(t0, t1).tolist() + [_kilo(inside.max_power_mw)] if p is not None]
+    edges = [p for p in (*curve.peak_power_w(t0, t1).tolist(), _kilo(inside.max_power_mw)) if p is not None]
     known = [p for p in edges if np.isfinite(p)]
     around = await reader.extremes(store, device.id, t0_ns, t1_ns + 1_000_000_000)
     health = await reader.session_health(store, device.id, t1_ns)
@@ -105,8 +105,7 @@ async def run_report(store: Store, run: StoredRun, measured_runs: int) -> dict[s
     """Return one run as the report's JSON has it; `measured_runs` counts those of the same settings."""
     stop_ns = run.stop_ns or store.clock.now_ns()
     parts = [
-        await device_energy(store, device, run.start_ns, stop_ns)
-        for device in await reader.devices(store, run.id)
+        await device_energy(store, device, run.start_ns, stop_ns) for device in await reader.devices(store, run.id)
     ]
     requests = await reader.requests(store, run.id)
     times = await reader.token_times(store, run.id)
@@ -159,8 +158,7 @@ async def run_report(store: Store, run: StoredRun, measured_runs: int) -> dict[s
         "output_tokens": output,
         "j_per_output_token": _ratio(energy, output),
         "j_per_total_token": _ratio(energy, output + given),
-        "j_per_request": per_request
-        | {"p50": None, "p90": None, "p95": None, "p99": None, "n": len(requests)},
+        "j_per_request": per_request | {"p50": None, "p90": None, "p95": None, "p99": None, "n": len(requests)},
         "tokens_per_s": output / duration_s if duration_s else None,
         "ttft_s": spread([e.ttft_s for e in latencies if e.ttft_s is not None]),
         "tpot_s": spread([e.tpot_s for e in latencies if e.tpot_s is not None]),
@@ -195,9 +193,7 @@ async def report(store: Store, uids: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return runs as the report's JSON, version 1, and keep their estimates in `result`."""
     found = await reader.runs(store, uids)
     if uids and not found:
-        raise TraceError(
-            f"No run of {store.path} begins with {' or '.join(uids)}. `telemetry list` names them."
-        )
+        raise TraceError(f"No run of {store.path} begins with {' or '.join(uids)}. `telemetry list` names them.")
     settled = [r for r in found if r.stop_ns is not None]
     alike: dict[tuple[Any, ...], int] = {}
     for r in await reader.runs(store):
@@ -263,14 +259,10 @@ def _result_rows(run: dict[str, Any]) -> list[tuple[str, str | None, str, Estima
     rows: list[tuple[str, str | None, str, Estimate]] = [(run["run"], None, "energy_j", whole)]
     for quantity in ("j_per_output_token", "j_per_total_token"):
         ratio = run[quantity]
-        rows.append(
-            (run["run"], None, quantity, replace(whole, value=ratio["value"], lo=ratio["lo"], hi=ratio["hi"]))
-        )
+        rows.append((run["run"], None, quantity, replace(whole, value=ratio["value"], lo=ratio["lo"], hi=ratio["hi"])))
     for device in run["devices"]:
         d = device["energy"]
-        each = replace(
-            whole, value=d["value_j"], lo=d["lo_j"], hi=d["hi_j"], method=d["method"], grade=d["grade"]
-        )
+        each = replace(whole, value=d["value_j"], lo=d["lo_j"], hi=d["hi_j"], method=d["method"], grade=d["grade"])
         rows.append((run["run"], device["uid"], "energy_j", each))
     return rows
 

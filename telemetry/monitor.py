@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from inspect import iscoroutinefunction
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
@@ -39,9 +40,7 @@ class EnergyMonitor:
     Raises SourceUnavailable where nothing can be measured, UsageError for an unknown GPU.
     """
 
-    def __init__(
-        self, gpu_id: int | str = 0, sampling_interval: float = 0.1, *, source: str | None = None
-    ) -> None:
+    def __init__(self, gpu_id: int | str = 0, sampling_interval: float = 0.1, *, source: str | None = None) -> None:
         settings = load_settings({"source": source, "interval": sampling_interval})
         self._clock = SteadyClock(take_anchor())
         self._spacing_s = settings.interval
@@ -85,9 +84,7 @@ class EnergyMonitor:
     def get_current_power(self) -> float | None:
         """Return the latest power, W; None where the driver does not say."""
         reading = self._latest_reading()
-        power_mw = (
-            reading.power_instant_mw if reading.power_instant_mw is not None else reading.power_average_mw
-        )
+        power_mw = reading.power_instant_mw if reading.power_instant_mw is not None else reading.power_average_mw
         return None if power_mw is None else power_mw / 1000
 
     def get_temperature(self) -> int | None:
@@ -170,10 +167,8 @@ class EnergyMonitor:
 
     def _updates_after(self, t_ns: int) -> int:
         self._take()
-        shown = [
-            r.energy_mj if self.device.has_counter else r.integral_uj for r in self._rows if r.t_ns > t_ns
-        ]
-        return sum(a != b for a, b in zip(shown, shown[1:], strict=False))
+        shown = [r.energy_mj if self.device.has_counter else r.integral_uj for r in self._rows if r.t_ns > t_ns]
+        return sum(a != b for a, b in pairwise(shown))
 
     def _measure(self, t0_ns: int, t1_ns: int) -> Mapping[str, Any]:
         self._take()
@@ -234,8 +229,6 @@ class EnergyMonitor:
         until = time.monotonic() + 5.0
         while (found := getattr(self._sampler.health(), name)) is None:
             if time.monotonic() > until:
-                raise UserError(
-                    f"{self.device.name} has not answered for 5 s. `telemetry doctor` may say why."
-                )
+                raise UserError(f"{self.device.name} has not answered for 5 s. `telemetry doctor` may say why.")
             time.sleep(LEAST_PERIOD_S)
         return found

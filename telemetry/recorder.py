@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,10 +24,11 @@ from telemetry.errors import CollectorRunning, StoreBusy, UserError
 from telemetry.join import report
 from telemetry.model import CountSource, FinishReason, RequestRow, Run, TokenChunk, TokenKind
 from telemetry.settings import load_settings
-from telemetry.storage.store import Store, open_store
+from telemetry.storage.store import open_store
 
 CHUNK = 64
 FLUSH_S = 0.2
+LEAD_S = 0.5  # and how long they go before the first run, so that its start does too
 TAIL_S = 2.5  # how long readings go on after the last run, so that its end lies between updates
 
 T = TypeVar("T")
@@ -67,6 +69,7 @@ class Recorder:
             await self.store.close()
             raise
         self._open: list[RequestRecorder] = []
+        self._flushing = asyncio.Lock()
         self._done = asyncio.Event()
         self._flusher = asyncio.create_task(self._flush_often())
         return self
@@ -116,15 +119,15 @@ class Recorder:
 
     async def flush(self) -> None:
         """Write what has come since the last flush; what the store does not take now stays for the next."""
-        pending = [request.pending() for request in self._open]
-        requests = [row for row, _, _ in pending]
-        chunks = [chunk for _, some, _ in pending for chunk in some]
-        if requests:
-            await self.store.write_events(requests, chunks)
-        for request, (row, _, count) in zip(self._open, pending, strict=False):
-            request.written = count
-            request.settled = row.status != "open"
-        self._open = [r for r in self._open if not r.settled]
+        async with self._flushing:
+            taken = [(request, *request.pending()) for request in self._open]
+            if taken:
+                chunks = [chunk for _, _, some, _ in taken for chunk in some]
+                await self.store.write_events([row for _, row, _, _ in taken], chunks)
+            for request, row, _, count in taken:
+                request.written = count
+                if row.status != "open":
+                    self._open.remove(request)
 
     async def _flush_often(self) -> None:
         while not self._done.is_set():
@@ -136,9 +139,7 @@ class Recorder:
     async def _see_to_readings(self) -> None:
         runtime_dir = Path(self.settings.runtime_dir)
         spec = self.settings.source
-        sources = await asyncio.to_thread(
-            open_sources, spec, self.settings.gpus, self.store.clock, runtime_dir
-        )
+        sources = await asyncio.to_thread(open_sources, spec, self.settings.gpus, self.store.clock, runtime_dir)
         self.devices = tuple(source.device.uid for source in sources)
         held = [h for uid in self.devices if (h := holder(runtime_dir, uid))]
         elsewhere = [h for h in held if Path(h.store).resolve() != Path(self.store.path).resolve()]
@@ -155,6 +156,7 @@ class Recorder:
                 self.store, sources, spec=spec, period_s=self.settings.interval, runtime_dir=runtime_dir
             )
             await self.collector.__aenter__()
+            await asyncio.sleep(LEAD_S)
         else:
             await self.store.write_devices([source.device for source in sources])
         self._followers = _followers(spec, sources, runtime_dir)
@@ -249,8 +251,8 @@ class RequestRecorder:
         self._source: CountSource = "caller"
         self._output: int | None = None
         self._error: str | None = None
+        self._lock = threading.Lock()  # of the chunks that are closed; token() does without
         self.written = 0
-        self.settled = False
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -302,15 +304,13 @@ class RequestRecorder:
             return
         if not self._counted and not self._stamps:
             self._recorder.tell("first_token", self._key)
-        self._close_chunk()
-        self._closed.append((self._counted, "coalesced", [time.monotonic_ns()] * n))
-        self._counted += n
-
-    def _close_chunk(self) -> None:
-        if self._stamps:
-            self._closed.append((self._counted, "token", self._stamps))
-            self._counted += len(self._stamps)
-            self._stamps = []
+        with self._lock:
+            if self._stamps:
+                self._closed.append((self._counted, "token", self._stamps))
+                self._counted += len(self._stamps)
+                self._stamps = []
+            self._closed.append((self._counted, "coalesced", [time.monotonic_ns()] * n))
+            self._counted += n
 
     def end(
         self,
@@ -335,7 +335,8 @@ class RequestRecorder:
         """Return the request as it stands, the chunks not yet written, and the tokens known by now."""
         ended = self._ended
         clock = self._recorder.store.clock
-        segments = [*self._closed, (self._counted, "token", self._stamps[:])]
+        with self._lock:
+            segments = [*self._closed, (self._counted, "token", self._stamps[:])]
         chunks, total = [], 0
         first = last = None
         for begin, kind, stamps in segments:
@@ -369,17 +370,16 @@ def _at(clock: SteadyClock, mono_ns: int | None) -> int | None:
     return None if mono_ns is None else clock.at(mono_ns)
 
 
-def _chunk(
-    clock: SteadyClock, run: str, request: int, first: int, kind: Any, stamps: list[int]
-) -> TokenChunk:
-    offsets_us = [(s - stamps[0] + 500) // 1000 for s in stamps]  # rounded once, so that gaps do not drift
+def _chunk(clock: SteadyClock, run: str, request: int, first: int, kind: Any, stamps: list[int]) -> TokenChunk:
+    # From the first stamp, so that gaps do not drift; rounded down, so that no chunk ends after the next begins.
+    offsets_us = [(s - stamps[0]) // 1000 for s in stamps]
     return TokenChunk(
         run=run,
         request=request,
         first_index=first,
         kind=kind,
         start_ns=clock.at(stamps[0]),
-        gaps_us=tuple(b - a for a, b in zip(offsets_us, offsets_us[1:], strict=False)),
+        gaps_us=tuple(b - a for a, b in pairwise(offsets_us)),
     )
 
 

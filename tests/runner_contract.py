@@ -165,9 +165,7 @@ class RunnerContract:
 
         sink = RecordingSink(hold_the_first_token)
         async with RunnerThread() as thread:
-            task = asyncio.create_task(
-                thread.call(runner.generate, self.prompts[:1], 8, [sink], thread.cancel)
-            )
+            task = asyncio.create_task(thread.call(runner.generate, self.prompts[:1], 8, [sink], thread.cancel))
             await running.wait()
             task.cancel()
             await asyncio.wait({task})

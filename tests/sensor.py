@@ -138,9 +138,7 @@ class Recording:
         return [[r for r in self.rows if abs(r.t_ns - EPOCH_NS - t) <= reach_ns] for t in times_ns]
 
 
-def poll_times(
-    begin_ns: int, end_ns: int, *, period_ns: int = 20 * MS, dither: float = 0.3, seed: int = 0
-) -> Ints:
+def poll_times(begin_ns: int, end_ns: int, *, period_ns: int = 20 * MS, dither: float = 0.3, seed: int = 0) -> Ints:
     """Return poll times whose distances are period × (1 ± dither), evenly spread."""
     n = int((end_ns - begin_ns) / period_ns / (1 - dither)) + 2
     steps = np.random.default_rng(seed).uniform(1 - dither, 1 + dither, n) * period_ns

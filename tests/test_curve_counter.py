@@ -23,9 +23,7 @@ def recording(wave: Waveform = WAVE, *, begin_s: float = -3, end_s: float = 13) 
     return record(Sensor(truth=wave), poll_times(round(begin_s * S), round(end_s * S)))
 
 
-def curve(
-    rows: Sequence[ReadingRow], breaks: Breaks | None = None, limits: PowerLimits = LIMITS
-) -> EnergyCurve:
+def curve(rows: Sequence[ReadingRow], breaks: Breaks | None = None, limits: PowerLimits = LIMITS) -> EnergyCurve:
     return EnergyCurve.of(Rows.of(rows), path="counter", limits=limits, breaks=breaks)
 
 
@@ -156,8 +154,7 @@ def test_a_reset_named_by_the_collector_is_bridged_even_if_the_counter_came_back
     sensor = Sensor(truth=WAVE, reset_ns=5 * S)
     rows = record(sensor, poll_times(-3 * S, 13 * S)).rows
     higher = [
-        replace(r, energy_mj=(r.energy_mj or 0) + (10**9 if r.t_ns > EPOCH_NS + 5 * S + 70 * MS else 0))
-        for r in rows
+        replace(r, energy_mj=(r.energy_mj or 0) + (10**9 if r.t_ns > EPOCH_NS + 5 * S + 70 * MS else 0)) for r in rows
     ]
     fell = next(i for i in range(1, len(rows)) if (rows[i].energy_mj or 0) < (rows[i - 1].energy_mj or 0))
     cut = [r for i, r in enumerate(higher) if i >= fell + 40 or i < fell]
@@ -172,8 +169,7 @@ def test_a_reset_named_by_the_collector_is_bridged_even_if_the_counter_came_back
 def test_two_restarts_in_one_interval_are_both_bridged() -> None:
     rows = record(Sensor(truth=WAVE, reset_ns=3 * S), poll_times(-3 * S, 13 * S)).rows
     again = [
-        replace(r, energy_mj=(r.energy_mj or 0) - (1_700_000 if r.t_ns > EPOCH_NS + 6520 * MS else 0))
-        for r in rows
+        replace(r, energy_mj=(r.energy_mj or 0) - (1_700_000 if r.t_ns > EPOCH_NS + 6520 * MS else 0)) for r in rows
     ]
     found = ask(curve(again), 0, 10)
     assert (found.grade, found.flags) == ("C", ("counter_reset",))
@@ -184,8 +180,7 @@ def test_two_restarts_in_one_interval_are_both_bridged() -> None:
 
 def test_a_counter_that_jumps_is_over_the_cap_there_and_sound_elsewhere() -> None:
     jumped = [
-        replace(r, energy_mj=(r.energy_mj or 0) + (10**6 if r.t_ns > EPOCH_NS + 5 * S else 0))
-        for r in recording().rows
+        replace(r, energy_mj=(r.energy_mj or 0) + (10**6 if r.t_ns > EPOCH_NS + 5 * S else 0)) for r in recording().rows
     ]
     assert "over_cap" in ask(curve(jumped), 0, 10).flags
     assert ask(curve(jumped), 0, 10).grade == "U"

@@ -16,12 +16,8 @@ WAVE = load([(10, 500)])
 POLLS = poll_times(-3 * S, 14 * S)
 
 
-def curve(
-    rows: Sequence[ReadingRow], breaks: Breaks | None = None, *, integral_of: str = "instant"
-) -> EnergyCurve:
-    return EnergyCurve.of(
-        Rows.of(rows), path="integral", limits=LIMITS, breaks=breaks, integral_of=integral_of
-    )
+def curve(rows: Sequence[ReadingRow], breaks: Breaks | None = None, *, integral_of: str = "instant") -> EnergyCurve:
+    return EnergyCurve.of(Rows.of(rows), path="integral", limits=LIMITS, breaks=breaks, integral_of=integral_of)
 
 
 def ask(curve: EnergyCurve, t0_s: float, t1_s: float) -> Estimate:
@@ -167,9 +163,7 @@ def test_a_session_that_has_counted_beyond_the_last_one_is_not_taken_for_it() ->
     new = [replace(r, integral_uj=(r.integral_uj or 0) - base) for r in rows if r.t_ns > EPOCH_NS + 8 * S]
     assert (new[0].integral_uj or 0) > (old[-1].integral_uj or 0)
     breaks = Breaks.of((), [EPOCH_NS + 4 * S])
-    made = EnergyCurve.of(
-        Rows.concat([Rows.of(old), Rows.of(new)]), path="integral", limits=LIMITS, breaks=breaks
-    )
+    made = EnergyCurve.of(Rows.concat([Rows.of(old), Rows.of(new)]), path="integral", limits=LIMITS, breaks=breaks)
     found = ask(made, 0, 10)
     assert numbers(found)[1] == pytest.approx(trapezoid_j(Sensor(truth=WAVE), 0, 10), rel=2e-4)
     assert "gap" in found.flags
@@ -178,9 +172,7 @@ def test_a_session_that_has_counted_beyond_the_last_one_is_not_taken_for_it() ->
 def test_the_stretch_of_a_counter_reset_is_unmeasured_for_the_integral_too() -> None:
     lost = record(Sensor(truth=WAVE), POLLS, lost_ns=[(4 * S, 6 * S)])
     resets = [replace(gap, reason="counter_reset") for gap in lost.gaps]
-    assert ask(curve(lost.rows, Breaks.of(resets)), 0, 10) == ask(
-        curve(lost.rows, Breaks.of(lost.gaps)), 0, 10
-    )
+    assert ask(curve(lost.rows, Breaks.of(resets)), 0, 10) == ask(curve(lost.rows, Breaks.of(lost.gaps)), 0, 10)
 
 
 def test_the_bounds_are_those_of_late_edges() -> None:
@@ -195,9 +187,7 @@ def test_the_bounds_are_those_of_late_edges() -> None:
     assert high == pytest.approx(end_late, rel=1e-3)
     # Where the rows end with the load, its power is taken to go on.
     ended = [r for r in rows if r.t_ns <= EPOCH_NS + 10 * S]
-    assert numbers(ask(curve(ended, integral_of="average"), 0, 10))[2] == pytest.approx(
-        value + 500 * late_s, rel=5e-3
-    )
+    assert numbers(ask(curve(ended, integral_of="average"), 0, 10))[2] == pytest.approx(value + 500 * late_s, rel=5e-3)
 
 
 def test_an_edge_at_the_end_of_the_rows_goes_on_with_the_last_power() -> None:

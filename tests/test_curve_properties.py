@@ -45,9 +45,7 @@ def recorded(sensor: Sensor, *, period_ms: int = 20, **faults: list[tuple[int, i
     return record(sensor, polls, seed=seed, **faults)  # type: ignore[arg-type]
 
 
-def counter(
-    rows: list[ReadingRow], breaks: Breaks | None = None, limits: PowerLimits = LIMITS
-) -> EnergyCurve:
+def counter(rows: list[ReadingRow], breaks: Breaks | None = None, limits: PowerLimits = LIMITS) -> EnergyCurve:
     return EnergyCurve.of(Rows.of(rows), path="counter", limits=limits, breaks=breaks)
 
 
@@ -87,9 +85,7 @@ def test_the_enclosure_holds_the_truth(
     valued = np.isfinite(found.value_j)
     assert np.all((found.lo_j <= found.value_j)[valued])
     assert np.all((found.value_j <= found.hi_j)[valued])
-    assert not any(
-        {"bound_violation", "over_cap", "under_floor"} & set(found.at(n).flags) for n in range(len(found))
-    )
+    assert not any({"bound_violation", "over_cap", "under_floor"} & set(found.at(n).flags) for n in range(len(found)))
 
 
 @settings(max_examples=40)
@@ -153,8 +149,7 @@ def test_adding_a_constant_power_adds_its_area(sensor: Sensor, a: float, b: floa
     sensor = replace(sensor, jitter_ns=0)
     a, b = min(a, b), max(a, b)
     plain, more = (
-        published_rows(replace(sensor, offset_w=watts), -3 * S, round((SPAN_S + 3) * S))
-        for watts in (0.0, extra_w)
+        published_rows(replace(sensor, offset_w=watts), -3 * S, round((SPAN_S + 3) * S)) for watts in (0.0, extra_w)
     )
     wide = PowerLimits(floor_w=0.0, cap_w=3000.0)
     one, other = (ask(counter(rows, limits=wide), (a, b), method="linear") for rows in (plain, more))

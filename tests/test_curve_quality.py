@@ -110,9 +110,7 @@ def test_a_mean_above_the_enforced_limit_is_over_the_cap_only_if_it_lasts() -> N
 def test_the_two_energy_paths_check_each_other(
     counter_j: float, seconds: float, may_alias: bool, flags: tuple[str, ...]
 ) -> None:
-    found = counter_vs_integral(
-        counter_j=counter_j, integral_j=100.0, duration_s=seconds, may_alias=may_alias
-    )
+    found = counter_vs_integral(counter_j=counter_j, integral_j=100.0, duration_s=seconds, may_alias=may_alias)
     assert found == flags
 
 

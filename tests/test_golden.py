@@ -193,9 +193,7 @@ def sweep(golden: Golden, method: Method, phases: range = range(0, 100)) -> tupl
     """Return relative errors and whether the truth was enclosed, at these phases, ms; polls 20 ms ± 30 %."""
     errors, held = [], []
     for phase in phases:
-        sensor = Sensor(
-            truth=golden.wave, phase_ns=phase * MS, counter_phase_ns=(phase + 37) % 100 * MS, seed=phase
-        )
+        sensor = Sensor(truth=golden.wave, phase_ns=phase * MS, counter_phase_ns=(phase + 37) % 100 * MS, seed=phase)
         recording = windows(sensor, golden.end_ns, seed=phase)
         found = ask(EnergyCurve.of(recording, path="counter", limits=LIMITS), 0, golden.end_ns, method)
         assert found.value is not None
@@ -232,9 +230,7 @@ def test_t19_a_burst_inside_lost_polls_is_in_the_counter() -> None:
     sensor = Sensor(truth=wave, phase_ns=10 * MS)
     recording = record(sensor, poll_times(-3 * S, 63 * S), lost_ns=[(20 * S, 23_100 * MS)])
     breaks = Breaks.of(recording.gaps)
-    found = ask(
-        EnergyCurve.of(Rows.of(recording.rows), path="counter", limits=LIMITS, breaks=breaks), 0, 60 * S
-    )
+    found = ask(EnergyCurve.of(Rows.of(recording.rows), path="counter", limits=LIMITS, breaks=breaks), 0, 60 * S)
     assert found.value == pytest.approx(19_050.0, rel=2e-4)
     assert (found.grade, found.flags) == ("A", ("gap",))
 

@@ -82,9 +82,7 @@ def test_the_base_package_brings_no_engine_and_the_extra_admits_the_pinned_one(
 
 def test_the_engine_is_pinned_in_one_file_only(files: list[Path]) -> None:
     pin = re.compile(rb"llama[-_]cpp[-_]python\s*==")
-    assert [path.relative_to(ROOT).as_posix() for path in files if pin.search(path.read_bytes())] == [
-        "tools/llama.txt"
-    ]
+    assert [path.relative_to(ROOT).as_posix() for path in files if pin.search(path.read_bytes())] == ["tools/llama.txt"]
 
 
 def test_no_file_names_a_registry_host_or_a_place_on_our_machines(files: list[Path]) -> None:

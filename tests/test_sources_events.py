@@ -146,9 +146,7 @@ def test_what_is_no_event_is_not_written(log: EventLog, kind: str, key: str) -> 
 @pytest.mark.parametrize(
     "line", ["time,power", "5 start", "5 jump 7:a", "-5 start 7:a", f"{10**15} start 7:a", "9 end x\n8 end y"]
 )
-def test_a_file_that_is_no_event_log_of_this_boot_is_refused(
-    tmp_path: Path, clock: VirtualClock, line: str
-) -> None:
+def test_a_file_that_is_no_event_log_of_this_boot_is_refused(tmp_path: Path, clock: VirtualClock, line: str) -> None:
     path = tmp_path / "wrong.events"
     path.write_text(f"1 start 7:z\n{line}\n")
     with pytest.raises(UsageError, match=r"Line [23] of .*wrong\.events"):

@@ -52,9 +52,7 @@ def test_simulated_gpus_are_read_on_the_clock_of_the_host(runtime_dir: Path) -> 
 
 
 @pytest.mark.usefixtures("no_driver")
-def test_cuda_has_no_say_in_which_gpus_are_simulated(
-    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cuda_has_no_say_in_which_gpus_are_simulated(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     sources = open_sources("simulated,gpus=2", "all", CLOCK, runtime_dir)
     assert [source.device.index for source in sources] == [0, 1]

@@ -53,9 +53,7 @@ GOLDEN = {
     "T04": Golden(pieces=[(1, 500.0)], true=500.00, a10=255.29, i10=458.84, cd=479.00),
     "T05": Golden(pieces=[(0.25, 600.0)], true=150.00, a10=27.85, i10=99.04, cd=154.00),
     "T07": Golden(pieces=SQUARE, true=7000.00, a10=6844.75, i10=7185.03, cd=6999.00),
-    "T13": Golden(
-        pieces=[(0.3, 650.0), (1.2, 280.0)] * 8, true=4248.00, a10=4130.60, i10=4228.40, cd=4238.00
-    ),
+    "T13": Golden(pieces=[(0.3, 650.0), (1.2, 280.0)] * 8, true=4248.00, a10=4130.60, i10=4228.40, cd=4238.00),
 }
 
 
@@ -70,9 +68,7 @@ def test_the_raw_signals_are_those_of_the_golden_table(name: str) -> None:
     times = [*range(0, end_ns, 100 * MS), end_ns]
     for read_w, expected in ((instant_w, golden.i10), (average_w, golden.a10)):
         powers = [read_w(sensor, t) for t in times]
-        trapezoid = sum(
-            (b - a) / S * (p + q) / 2 for (a, p), (b, q) in pairwise(zip(times, powers, strict=True))
-        )
+        trapezoid = sum((b - a) / S * (p + q) / 2 for (a, p), (b, q) in pairwise(zip(times, powers, strict=True)))
         assert trapezoid == pytest.approx(expected, rel=2e-4)
 
 

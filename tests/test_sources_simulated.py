@@ -104,9 +104,7 @@ def test_equal_descriptions_are_the_same_gpus_and_other_seeds_are_others(
     assert series(7) != series(8)
 
 
-def test_a_description_is_the_same_gpu_in_whatever_order_it_is_asked(
-    clock: VirtualClock, runtime_dir: Path
-) -> None:
+def test_a_description_is_the_same_gpu_in_whatever_order_it_is_asked(clock: VirtualClock, runtime_dir: Path) -> None:
     spec = f"simulated:b200,seed=3,{SQUARE}"
     forwards: dict[int, Reading] = {}
     backwards: dict[int, Reading] = {}
@@ -119,9 +117,7 @@ def test_a_description_is_the_same_gpu_in_whatever_order_it_is_asked(
     assert forwards == backwards
 
 
-def test_the_counter_starts_at_a_large_number_that_a_store_can_hold(
-    clock: VirtualClock, runtime_dir: Path
-) -> None:
+def test_the_counter_starts_at_a_large_number_that_a_store_can_hold(clock: VirtualClock, runtime_dir: Path) -> None:
     starts = []
     for seed in range(8):
         with opened(f"simulated:h200,seed={seed},{SQUARE}", clock, runtime_dir) as (source,):
@@ -163,9 +159,7 @@ def test_sensors_follow_the_load(clock: VirtualClock, runtime_dir: Path) -> None
 
 
 def test_every_function_of_the_library_answers_through_pynvml(clock: VirtualClock, runtime_dir: Path) -> None:
-    library = library_of(
-        "simulated:h200,gpus=2,wave=constant:400,gain=1,offset=0,noise=0", clock, runtime_dir
-    )
+    library = library_of("simulated:h200,gpus=2,wave=constant:400,gain=1,offset=0,noise=0", clock, runtime_dir)
     called: set[str] = set()
 
     class Watching:
@@ -260,9 +254,7 @@ def test_two_users_of_one_description_share_its_library_until_both_have_closed(
 
 
 def faulty(fault: str, clock: VirtualClock, runtime_dir: Path) -> Any:
-    return opened(
-        f"simulated:h200,gpus=2,wave=constant:300,gain=1,offset=0,noise=0,{fault}", clock, runtime_dir
-    )
+    return opened(f"simulated:h200,gpus=2,wave=constant:300,gain=1,offset=0,noise=0,{fault}", clock, runtime_dir)
 
 
 @pytest.mark.parametrize(
@@ -322,9 +314,7 @@ def test_zero_power_is_missing_and_the_counter_goes_on(clock: VirtualClock, runt
         assert source.read().power_instant_mw == 300_000
 
 
-def test_unsupported_power_and_energy_are_missing_with_the_rest_kept(
-    clock: VirtualClock, runtime_dir: Path
-) -> None:
+def test_unsupported_power_and_energy_are_missing_with_the_rest_kept(clock: VirtualClock, runtime_dir: Path) -> None:
     with faulty("fault=not_supported@5:3", clock, runtime_dir) as (source, _):
         clock.advance(6)
         reading = source.read()

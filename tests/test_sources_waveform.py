@@ -59,9 +59,7 @@ def test_windowed_energy_is_the_energy_of_each_window(
 
 
 @given(corners(), st.booleans(), st.integers(0, 700_000))
-def test_time_above_counts_what_lies_above(
-    points: list[tuple[int, int]], repeat: bool, threshold: int
-) -> None:
+def test_time_above_counts_what_lies_above(points: list[tuple[int, int]], repeat: bool, threshold: int) -> None:
     above_ns = 0.0
     for (a_ns, a_mw), (b_ns, b_mw) in pairwise(points):
         low, high = sorted((a_mw, b_mw))
@@ -90,9 +88,7 @@ def test_a_repeated_wave_is_as_exact_hours_later_as_at_first() -> None:
     one_pj = truth.total(Energy(), 101 * MS)
     assert truth.total(Energy(), cycles * 101 * MS) == cycles * one_pj
     start = cycles * 101 * MS
-    assert truth.total(Energy(), start + 42 * MS) - truth.total(Energy(), start) == truth.total(
-        Energy(), 42 * MS
-    )
+    assert truth.total(Energy(), start + 42 * MS) - truth.total(Energy(), start) == truth.total(Energy(), 42 * MS)
 
 
 def test_a_wave_that_hardly_ever_meets_the_grid_of_a_part_time_sensor_is_refused() -> None:

@@ -66,9 +66,7 @@ def test_a_percentile_lies_where_type_7_puts_it(values: list[float], q: float) -
 
 
 @pytest.mark.parametrize(("n", "q", "ranks"), [(10, 50, (2, 9)), (30, 90, (22, 30)), (100, 95, (90, 99))])
-def test_intervals_of_percentiles_are_the_ranks_of_the_specification(
-    n: int, q: float, ranks: tuple[int, int]
-) -> None:
+def test_intervals_of_percentiles_are_the_ranks_of_the_specification(n: int, q: float, ranks: tuple[int, int]) -> None:
     found = percentile_interval(np.random.default_rng(1).permutation(np.arange(1, n + 1)), q)
     assert found is not None
     assert (found.lo, found.hi) == ranks

@@ -1,4 +1,4 @@
-"""The store: what it refuses, what it keeps when a process dies, and that its tables are those of the migrations."""
+"""The store: what it refuses, what it keeps when a process dies, and that migrations make its tables."""
 
 import asyncio
 import signal
@@ -63,9 +63,7 @@ async def test_every_opening_of_a_boot_tells_the_time_by_the_same_anchor(tmp_pat
 
 
 @pytest.mark.parametrize("how", [{"create": False}, {"read_only": True}])
-async def test_a_missing_store_is_not_made_by_those_who_only_read(
-    tmp_path: Path, how: dict[str, bool]
-) -> None:
+async def test_a_missing_store_is_not_made_by_those_who_only_read(tmp_path: Path, how: dict[str, bool]) -> None:
     with pytest.raises(StoreError, match=r"There is no store at .*t\.db\. Name another with --store"):
         await open_store(tmp_path / "t.db", **how)
     assert list(tmp_path.iterdir()) == []
@@ -80,7 +78,7 @@ async def test_a_foreign_file_is_refused_and_left_as_it_was(tmp_path: Path, kind
     else:
         path.write_bytes(b"a,b\n1,2\n" * 20 if kind == "text" else b"")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="is not a telemetry store: .* left untouched. Name another"):
+    with pytest.raises(StoreError, match=r"is not a telemetry store: .* left untouched. Name another"):
         await open_store(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["t.db"]
@@ -119,7 +117,7 @@ def test_the_migrations_go_up_down_and_up_and_make_the_tables_that_the_code_know
 
     def objects(connection: Connection) -> list[tuple[Any, ...]]:
         found = connection.exec_driver_sql(
-            "SELECT type, name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY type, name"
+            "SELECT type, name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY 1, 2"
         )
         return [tuple(row) for row in found]
 
@@ -156,6 +154,28 @@ async def test_the_token_view_gives_every_token_its_exact_time(store: Store) -> 
     ]
 
 
+async def test_the_energy_view_reckons_back_where_a_run_starts_before_the_first_update(store: Store) -> None:
+    ms = 1_000_000
+    counting = Device(uid="GPU-2", name="a GPU", index=0, has_counter=True)
+    # 400 W; updates at 50, 150, ... ms, each seen 10 ms later by polls 20 ms apart.
+    seen = [(0, 0, 7)] + [(60 + 100 * k, 20, 40_007 + 40_000 * k) for k in range(5)]
+    items: list[Item] = [
+        (
+            counting.uid,
+            ReadingRow(
+                t_ns=T0_NS + at * ms, power_instant_mw=None, power_average_mw=None, energy_mj=energy_mj,
+                integral_uj=None, since_ns=since * ms, latency_us=100,
+            ),
+        )
+        for at, since, energy_mj in seen
+    ]  # fmt: skip
+    await store.write_devices([counting])
+    await store.write_items(items)
+    await store.start_run(Run(uid="r", start_ns=T0_NS + 10 * ms, devices=(counting.uid,)))
+    await store.write_events([], [], ("r", T0_NS + 210 * ms, "ok", None))
+    assert rows(Path(store.path), "SELECT energy_j FROM v_run_energy") == [(pytest.approx(80.0, abs=1e-9),)]
+
+
 async def test_a_chunk_written_again_as_it_grows_replaces_itself(store: Store) -> None:
     await store.start_run(Run(uid="r", start_ns=T0_NS))
     for gaps_us in ((), (10,), (10, 20)):
@@ -190,7 +210,7 @@ async def test_a_store_locked_by_another_program_says_so_and_takes_the_rows_afte
     await store.write_devices([GPU])
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StoreBusy, match="has been locked by another program for over 5 s. Close it and"):
+        with pytest.raises(StoreBusy, match=r"has been locked by another program for over 5 s. Close it and"):
             await store.write_items([(GPU.uid, reading(T0_NS))])
         other.execute("ROLLBACK")
     await store.write_items([(GPU.uid, reading(T0_NS))])

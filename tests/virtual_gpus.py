@@ -50,9 +50,7 @@ class VirtualClock:
 
 def library_of(spec: str, clock: VirtualClock, runtime_dir: Path) -> SimulatedLibrary:
     """Return the library of a description whose wave time 0 is the clock's start."""
-    return SimulatedLibrary(
-        parse_spec(f"{spec},origin={round(BOOTED_S * S)}"), runtime_dir, clock.mono_ns, clock.sleep
-    )
+    return SimulatedLibrary(parse_spec(f"{spec},origin={round(BOOTED_S * S)}"), runtime_dir, clock.mono_ns, clock.sleep)
 
 
 @contextmanager

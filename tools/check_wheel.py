@@ -31,9 +31,7 @@ def check_links() -> None:
     for name in LINKS:
         entry = git("ls-files", "--stage", name).split()
         if entry[:1] != [GIT_LINK_MODE]:
-            raise CheckError(
-                f"git does not hold {name} as a symbolic link (it says: {entry or 'not tracked'})."
-            )
+            raise CheckError(f"git does not hold {name} as a symbolic link (it says: {entry or 'not tracked'}).")
         target = git("cat-file", "blob", entry[1])
         if target != f"{PACKAGE}/{name}":
             raise CheckError(f"The link {name} leads to {target} in git, not to {PACKAGE}/{name}.")
@@ -77,16 +75,12 @@ def check_installed(wheel: Path, folder: Path) -> None:
     programs = folder / "venv" / "bin"
     lock = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
     constraints = folder / "constraints.txt"
-    constraints.write_text(
-        "".join(f"{line}\n" for line in re.findall(r"^([^\s#].*?) \\$", lock, re.MULTILINE))
-    )
+    constraints.write_text("".join(f"{line}\n" for line in re.findall(r"^([^\s#].*?) \\$", lock, re.MULTILINE)))
     pip = [str(programs / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
     run([*pip, "--constraint", str(constraints), str(wheel)], cwd=folder)
     away = folder / "away"
     away.mkdir()
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("TELEMETRY_", "XDG_"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TELEMETRY_", "XDG_"))}
     environment |= {
         "HOME": str(away),
         "TELEMETRY_STORE": str(away / "telemetry.db"),

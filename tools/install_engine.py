@@ -152,14 +152,9 @@ def install_engine(cache: Path) -> None:
     """Install the engine from the kept wheel, building that first where there is none."""
     wheel = kept_wheel(cache / "wheels", pinned(ENGINE_PIN)[1]) or build_wheel(cache)
     say(f"Installing {wheel.name}.")
-    if (
-        subprocess.run([*PIP, "install", "-qq", "--no-warn-conflicts", str(wheel)], check=False).returncode
-        != 0
-    ):
+    if subprocess.run([*PIP, "install", "-qq", "--no-warn-conflicts", str(wheel)], check=False).returncode != 0:
         raise InstallError(f"pip could not install {wheel}. If it is damaged, remove it and run make again.")
-    loaded = subprocess.run(
-        [sys.executable, "-c", "import llama_cpp"], stderr=subprocess.PIPE, text=True, check=False
-    )
+    loaded = subprocess.run([sys.executable, "-c", "import llama_cpp"], stderr=subprocess.PIPE, text=True, check=False)
     if loaded.returncode != 0:
         reason = loaded.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise InstallError(

@@ -43,9 +43,7 @@ class CounterCurve:
 
         smooth, straight = edges.plateau_j(), edges.linear_j()
         same_life = life[i0] == life[i1]
-        padded = np.where(
-            same_life, estimators.pad(_some(edges.stencil, i0), _some(edges.stencil, i1)), np.nan
-        )
+        padded = np.where(same_life, estimators.pad(_some(edges.stencil, i0), _some(edges.stencil, i1)), np.nan)
         values = {
             "plateau": smooth[i1] - smooth[i0] + bridge[:, 0],
             "linear": straight[i1] - straight[i0] + bridge[:, 0],

@@ -102,17 +102,13 @@ class EnergyCurve:
 
     def _check(self, t0: Ints, t1: Ints, method: str) -> None:
         if t0.ndim != 1 or t0.shape != t1.shape:
-            raise TraceError(
-                f"Starts have shape {t0.shape} and ends {t1.shape}. Give two flat arrays of one length."
-            )
+            raise TraceError(f"Starts have shape {t0.shape} and ends {t1.shape}. Give two flat arrays of one length.")
         if np.any(t1 < t0):
             n = int(np.flatnonzero(t1 < t0)[0])
             raise TraceError(f"Interval {n} ends {t0[n] - t1[n]} ns before it begins. Swap its edges.")
         known = METHODS if self.path == "counter" else METHODS[:1]
         if method not in known:
-            raise TraceError(
-                f"The method {method!r} is not one of the {self.path} path, which has {', '.join(known)}."
-            )
+            raise TraceError(f"The method {method!r} is not one of the {self.path} path, which has {', '.join(known)}.")
 
 
 def _nothing(t0_ns: Ints, t1_ns: Ints, path: str) -> EnergyEstimates:

@@ -73,9 +73,7 @@ class Counted:
         lo, hi = self._enclosure(t_ns, life)
         stencil, lonely, unstable = self._stencil(t_ns, life)
         flags = (
-            raised("edge_extrapolated", lonely)
-            | raised("grid_unstable", unstable)
-            | raised("bound_violation", lo > hi)
+            raised("edge_extrapolated", lonely) | raised("grid_unstable", unstable) | raised("bound_violation", lo > hi)
         )
         return Edges(stencil=stencil, lo_j=np.minimum(lo, hi), hi_j=np.maximum(lo, hi), flags=flags)
 
@@ -130,9 +128,7 @@ class Counted:
         return stencil, lonely, grid.unstable
 
 
-def _around(
-    u: Updates, t_ns: Ints, life: Lives, reach: int
-) -> tuple[NDArray[np.intp], Bools, NDArray[np.intp]]:
+def _around(u: Updates, t_ns: Ints, life: Lives, reach: int) -> tuple[NDArray[np.intp], Bools, NDArray[np.intp]]:
     """Return the updates around each time, (m, 2·reach), which of them count, and the first at or after."""
     centre = np.searchsorted(u.high_ns, t_ns, side="left")
     wanted = centre[:, None] + np.arange(-reach, reach)

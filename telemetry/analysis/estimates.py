@@ -65,9 +65,7 @@ def sum_devices(devices: Sequence[EnergyEstimates]) -> EnergyEstimates:
     for other in devices[1:]:
         same = np.array_equal(first.t0_ns, other.t0_ns) and np.array_equal(first.t1_ns, other.t1_ns)
         if not same:
-            raise TraceError(
-                "Energies of different intervals cannot be summed. Ask every device for the same."
-            )
+            raise TraceError("Energies of different intervals cannot be summed. Ask every device for the same.")
     names = zip(*(device.method for device in devices), strict=True)
     return EnergyEstimates(
         t0_ns=first.t0_ns,

@@ -114,9 +114,7 @@ def integral_curve(rows: Rows, limits: PowerLimits, breaks: Breaks, integral_of:
     from_ns = np.concatenate([np.column_stack([t_ns[:-1], middle_ns]).ravel(), t_ns[-1:]])
     from_ns = np.concatenate([t_ns[:1] - REACH_NS, from_ns, t_ns[-1:] + REACH_NS])
     ends_w = power_w[[0, -1]]
-    begin_w, end_w = (
-        np.concatenate([ends_w[:1], segments_w[:, :, side].ravel(), ends_w[1:]]) for side in (0, 1)
-    )
+    begin_w, end_w = (np.concatenate([ends_w[:1], segments_w[:, :, side].ravel(), ends_w[1:]]) for side in (0, 1))
     unseen = np.concatenate([[True], np.column_stack([np.zeros_like(hole), hole]).ravel(), [True]])
     floor_w, cap_w = (np.full(len(unseen), w) for w in (limits.floor_w, limits.cap_w))
     begins = np.stack([begin_w, np.where(unseen, floor_w, begin_w), np.where(unseen, cap_w, begin_w)])
@@ -143,9 +141,7 @@ def _unmeasured(breaks: Breaks) -> Breaks:
     return Breaks(gaps_ns=gaps[order], sessions_ns=breaks.sessions_ns)
 
 
-def _between_rows(
-    rows: Rows, seen: NDArray[np.intp], power_w: Floats, breaks: Breaks
-) -> tuple[Ints, Floats, Bools]:
+def _between_rows(rows: Rows, seen: NDArray[np.intp], power_w: Floats, breaks: Breaks) -> tuple[Ints, Floats, Bools]:
     """Return how power went between neighbouring rows that hold an integral, n − 1 pairs.
 
     The time that splits each pair, (n − 1,), ns; the powers at begin and end of both halves, (n − 1, 2, 2),
@@ -169,9 +165,7 @@ def _between_rows(
     starts = np.append(breaks.gaps_ns[:, 0], np.iinfo(np.int64).max)
     next_gap = starts[np.searchsorted(starts[:-1], t_before)]
     gap_from = np.where(next_gap < t_after, next_gap, t_before)
-    middle = np.where(
-        restarted, t_before, np.where(in_gap, gap_from, np.where(unread & ~hole, t_after, previous))
-    )
+    middle = np.where(restarted, t_before, np.where(in_gap, gap_from, np.where(unread & ~hole, t_after, previous)))
     middle = np.clip(middle, t_before, t_after)
 
     seconds = np.column_stack([middle - t_before, t_after - middle]) * 1e-9

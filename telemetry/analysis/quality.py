@@ -52,8 +52,7 @@ FLAGS: dict[str, Flag] = {
     ),
     "too_short": Flag(
         severity="O",
-        sentence="The interval holds no update of the counter and no idle is around it: "
-        "only bounds can be given.",
+        sentence="The interval holds no update of the counter and no idle is around it: only bounds can be given.",
         best_grade="U",
     ),
     "grid_unstable": Flag(
@@ -62,8 +61,7 @@ FLAGS: dict[str, Flag] = {
     ),
     "bound_violation": Flag(
         severity="R",
-        sentence="No energy satisfies all counter readings near an edge: the counter or the power limits are "
-        "wrong.",
+        sentence="No energy satisfies all counter readings near an edge: the counter or the power limits are wrong.",
     ),
     "over_cap": Flag(
         severity="R",
@@ -90,9 +88,7 @@ FLAGS: dict[str, Flag] = {
         severity="O",
         sentence="Readings stood still for over three publish periods while the device was seen to change.",
     ),
-    "counter_vs_integral": Flag(
-        severity="O", sentence="Counter and integrated power differ by more than 3 %."
-    ),
+    "counter_vs_integral": Flag(severity="O", sentence="Counter and integrated power differ by more than 3 %."),
     "counter_refuted": Flag(
         severity="R",
         sentence="Counter and integrated power differ by more than 8 %: one of them is wrong.",
@@ -166,9 +162,7 @@ def over_cap(*, mean_power_w: float, duration_s: float, limit_w: float) -> tuple
     return ("over_cap",) if duration_s > 2.0 and mean_power_w > 1.05 * limit_w else ()
 
 
-def counter_vs_integral(
-    *, counter_j: float, integral_j: float, duration_s: float, may_alias: bool
-) -> tuple[str, ...]:
+def counter_vs_integral(*, counter_j: float, integral_j: float, duration_s: float, may_alias: bool) -> tuple[str, ...]:
     """Return what the two energy paths say of each other over one interval.
 
     Below 10 s their timing differs too much to tell. `may_alias`: the power sensor looks only part of the

@@ -112,9 +112,7 @@ def log_mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval | N
     """
     array = np.asarray(values, dtype=np.float64)
     if np.any(array <= 0.0):
-        raise TraceError(
-            f"The value {array.min()} has no logarithm. Intervals of ratios need positive values."
-        )
+        raise TraceError(f"The value {array.min()} has no logarithm. Intervals of ratios need positive values.")
     logs = mean_interval(np.log(array), level=level)
     return logs and Interval(lo=math.exp(logs.lo), hi=math.exp(logs.hi), level=level, method="t-log")
 

@@ -64,9 +64,7 @@ def begin_ns(rows: Rows) -> Ints:
     return rows.t_ns - (rows.latency_ns + 1) // 2 - ROUNDING_NS
 
 
-def find_updates(
-    rows: Rows, values: NDArray[Any], known: Bools, breaks: Breaks, *, restarts: bool = False
-) -> Updates:
+def find_updates(rows: Rows, values: NDArray[Any], known: Bools, breaks: Breaks, *, restarts: bool = False) -> Updates:
     """Return the updates of a column: `values` and `known`, (n,), beside `rows`.
 
     An update lies in (ℓ, h]: h the end of the poll that saw it, ℓ the begin of the poll before, or of the

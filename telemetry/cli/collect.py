@@ -17,16 +17,12 @@ from telemetry.settings import Settings, load_settings
 
 
 def collect(
-    command: Annotated[
-        list[str] | None, typer.Argument(help="A command to collect around, after --.")
-    ] = None,
+    command: Annotated[list[str] | None, typer.Argument(help="A command to collect around, after --.")] = None,
     source: SourceOption = None,
     gpus: GpusOption = None,
     interval: IntervalOption = None,
     store: StoreOption = None,
-    duration: Annotated[
-        float | None, typer.Option("--duration", min=0.0, help="Stop after so many seconds.")
-    ] = None,
+    duration: Annotated[float | None, typer.Option("--duration", min=0.0, help="Stop after so many seconds.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
 ) -> None:
     """Collect readings until stopped, or while a command runs."""
@@ -54,9 +50,7 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
             for one in sources:
                 one.close()
             return await _around(settings, command, stop)
-        collector = Collector(
-            store, sources, spec=settings.source, period_s=settings.interval, runtime_dir=runtime_dir
-        )
+        collector = Collector(store, sources, spec=settings.source, period_s=settings.interval, runtime_dir=runtime_dir)
         async with collector:
             names = ", ".join(one.device.name for one in sources)
             say(f"Collecting from {names} into {store.path}; Ctrl-C stops.")
@@ -94,7 +88,7 @@ async def _around(settings: Settings, command: list[str], stop: asyncio.Event) -
     return 0
 
 
-class _CommandFailed(Exception):  # noqa: N818  ends the run as failed, and goes no further
+class _CommandFailed(Exception):
     pass
 
 
@@ -125,15 +119,11 @@ def _detach(settings: Settings, duration: float | None) -> None:
     log = runtime_dir / f"collector-{os.getpid()}.log"
     runtime_dir.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as words:
-        child = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
-        )
+        child = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)
     until = time.monotonic() + 15
     while time.monotonic() < until:
         if any(h.pid == child.pid for h in _holders(runtime_dir)):
-            say(
-                f"Collecting in the background (pid {child.pid}) into {settings.store}; `telemetry stop` ends it."
-            )
+            say(f"Collecting in the background (pid {child.pid}) into {settings.store}; `telemetry stop` ends it.")
             return
         if child.poll() is not None:
             lines = log.read_text(encoding="utf-8").strip().splitlines()

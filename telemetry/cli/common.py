@@ -19,15 +19,9 @@ class Format(StrEnum):
 
 
 StoreOption = Annotated[str | None, typer.Option("--store", help="The store's file (TELEMETRY_STORE).")]
-SourceOption = Annotated[
-    str | None, typer.Option("--source", help="auto, nvml, simulated[:PRESET,…] or replay:FILE.")
-]
-GpusOption = Annotated[
-    str | None, typer.Option("--gpus", help="all, or NVML indices and UUIDs separated by commas.")
-]
-IntervalOption = Annotated[
-    float | None, typer.Option("--interval", help="Seconds between polls of a device (0.02).")
-]
+SourceOption = Annotated[str | None, typer.Option("--source", help="auto, nvml, simulated[:PRESET,…] or replay:FILE.")]
+GpusOption = Annotated[str | None, typer.Option("--gpus", help="all, or NVML indices and UUIDs separated by commas.")]
+IntervalOption = Annotated[float | None, typer.Option("--interval", help="Seconds between polls of a device (0.02).")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 OutputOption = Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of stdout.")]
 

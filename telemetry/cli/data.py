@@ -47,9 +47,7 @@ def import_files(
     files: Annotated[list[Path], typer.Argument(help="nvidia-smi query CSV, plain or gzip.")],
     store: StoreOption = None,
     tz: Annotated[str | None, typer.Option("--tz", help="Zone of stamps without one: +01:00, UTC …")] = None,
-    columns: Annotated[
-        str | None, typer.Option("--columns", help="Names, for files without a header.")
-    ] = None,
+    columns: Annotated[str | None, typer.Option("--columns", help="Names, for files without a header.")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="Rows of one loop, where nothing tells.")] = None,
     interval: Annotated[float | None, typer.Option("--interval", help="Seconds between loops.")] = None,
     start: Annotated[str | None, typer.Option("--start", help="Time of the first row.")] = None,

@@ -49,9 +49,7 @@ def _settings(store: str | None) -> Settings:
 
     settings = load_settings({"store": store})
     try:
-        for one in open_sources(
-            settings.source, settings.gpus, SteadyClock(take_anchor()), Path(settings.runtime_dir)
-        ):
+        for one in open_sources(settings.source, settings.gpus, SteadyClock(take_anchor()), Path(settings.runtime_dir)):
             one.close()
     except SourceUnavailable:
         say("GPU: none here, so a SIMULATED H200 that follows the events stands in. Its joules are not real.")

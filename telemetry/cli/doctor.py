@@ -25,9 +25,7 @@ def doctor(
     settings = load_settings({"source": source, "gpus": gpus, "store": store})
     checks: list[dict[str, str]] = []
     try:
-        sources = open_sources(
-            settings.source, settings.gpus, SteadyClock(take_anchor()), Path(settings.runtime_dir)
-        )
+        sources = open_sources(settings.source, settings.gpus, SteadyClock(take_anchor()), Path(settings.runtime_dir))
     except (SourceUnavailable, UsageError) as error:
         checks.append({"what": "devices", "state": "no", "detail": str(error)})
     else:

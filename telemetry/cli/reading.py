@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, OutputOption, StoreOption, say, show as print_document
+from telemetry.cli.common import Format, FormatOption, OutputOption, StoreOption, say
+from telemetry.cli.common import show as print_document
 from telemetry.errors import StoreError, UsageError
 from telemetry.settings import load_settings
 
@@ -28,9 +29,7 @@ def _ask(store: str | None, question: Any, *, read_only: bool = False) -> Any:
     return asyncio.run(answer())
 
 
-def list_runs(
-    store: StoreOption = None, form: FormatOption = Format.table, output: OutputOption = None
-) -> None:
+def list_runs(store: StoreOption = None, form: FormatOption = Format.table, output: OutputOption = None) -> None:
     """List the runs in the store."""
     from telemetry.join import listing
     from telemetry.reports import list_csv, list_markdown, list_table
@@ -50,9 +49,7 @@ def show(
 
 
 def report(
-    runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs by uid, or how it begins; none: all.")
-    ] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="Runs by uid, or how it begins; none: all.")] = None,
     store: StoreOption = None,
     form: FormatOption = Format.table,
     output: OutputOption = None,

@@ -53,9 +53,7 @@ def measure(
 
             recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus)
             async with recorder:
-                uids = await run_experiment(
-                    recorder, open_runner, plan, experiment=uuid.uuid4().hex, progress=progress
-                )
+                uids = await run_experiment(recorder, open_runner, plan, experiment=uuid.uuid4().hex, progress=progress)
         async with await open_store(settings.store) as store:
             return await report(store, tuple(uids))
 
@@ -68,12 +66,8 @@ def llama(
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens a prompt at most.")] = 128,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")] = 5,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before them, left out.")] = 1,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="CPU threads; half the cores.")
-    ] = None,
-    gpu_layers: Annotated[
-        int, typer.Option("--gpu-layers", help="Layers on the GPU; -1: all it takes.")
-    ] = -1,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; half the cores.")] = None,
+    gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the GPU; -1: all it takes.")] = -1,
     context: Annotated[int, typer.Option("--context", min=8, help="Context length in tokens.")] = 2048,
     seed: Annotated[int, typer.Option("--seed", help="Recorded with the run; decoding is greedy.")] = 0,
     source: SourceOption = None,

@@ -11,7 +11,7 @@ DITHER = 0.3
 
 
 class Deadlines:
-    """start + k · period, each dithered by ±30 % of the period so that no rhythm of the device is met in step."""
+    """start + k · period, each dithered by ±30 % of it, so as not to fall in step with the device."""
 
     def __init__(self, start_ns: int, period_ns: int, chance: Random) -> None:
         """The first deadline is `start_ns` itself."""
@@ -57,15 +57,15 @@ class RecentPolls:
     def add(self, t_ns: int, latency_ns: int, lateness_ns: int) -> None:
         """Take a poll, and forget those of more than ten seconds before it."""
         self._polls.append((t_ns, latency_ns, lateness_ns))
-        while self._polls[0][0] < t_ns - WINDOW_NS:
-            self._polls.popleft()
+        self._forget(t_ns)
 
     def clear(self) -> None:
         """Forget all polls."""
         self._polls.clear()
 
-    def spread(self) -> Spread:
-        """Return the quantiles (nearest rank) of what is held."""
+    def spread(self, now_ns: int) -> Spread:
+        """Return the quantiles (nearest rank) of the ten seconds until now."""
+        self._forget(now_ns)
         latencies = sorted(poll[1] for poll in self._polls)
         lateness = sorted(poll[2] for poll in self._polls)
         return Spread(
@@ -74,6 +74,10 @@ class RecentPolls:
             latency_max_ns=_quantile(latencies, 1.0),
             lateness_p99_ns=_quantile(lateness, 0.99),
         )
+
+    def _forget(self, now_ns: int) -> None:
+        while self._polls and self._polls[0][0] < now_ns - WINDOW_NS:
+            self._polls.popleft()
 
 
 def _quantile(ordered: list[int], share: float) -> int | None:

@@ -84,8 +84,9 @@ class Poller:
     def step(self) -> None:
         """Poll the device once, or try to open it again. Raises SourceEnded when a recording is over."""
         now_ns = self._clock.now_ns()
+        was_lost = self._retry_ns is not None
         try:
-            if self._retry_ns is not None:
+            if was_lost:
                 self._call(self._source.reopen)
             self._fast(now_ns - self.due_ns)
             if now_ns >= self._slow_due_ns:
@@ -94,14 +95,15 @@ class Poller:
             with self._lock:
                 self._failed = True
                 self._count(error)
+                if was_lost:  # opened, but it has not answered yet
+                    self._retry_later()
         except SourceLost as error:
             with self._lock:
                 self._count(error)
-                self._retry_ns = self._clock.now_ns() + self._retry_wait_ns
-                self._retry_wait_ns = min(2 * self._retry_wait_ns, BACK_OFF_NS[1])
-            return
+                self._retry_later()
         with self._lock:
-            self._move_on()
+            if self._retry_ns is None:
+                self._move_on(was_lost=was_lost)
 
     def end(self) -> None:
         """Note that the recording is over: nothing is missing after it."""
@@ -127,7 +129,7 @@ class Poller:
                 polls=self._polls,
                 missed=self._missed,
                 failures=MappingProxyType(dict(self._failures)),
-                spread=self._recent.spread(),
+                spread=self._recent.spread(self._clock.now_ns()),
                 period_ns=self._deadlines.period_ns,
                 slowed=self._deadlines.period_ns // self._asked_ns,
                 lost=self._retry_ns is not None,
@@ -163,9 +165,7 @@ class Poller:
             self._polls_since += 1
             self._failures.update(reading.missing)
             self._recent.add(reading.t_ns, reading.latency_ns, lateness_ns)
-            power_mw = (
-                reading.power_average_mw if reading.power_instant_mw is None else reading.power_instant_mw
-            )
+            power_mw = reading.power_average_mw if reading.power_instant_mw is None else reading.power_instant_mw
             if power_mw is not None:
                 low, high = self._extremes_mw or (power_mw, power_mw)
                 self._extremes_mw = min(low, power_mw), max(high, power_mw)
@@ -217,16 +217,21 @@ class Poller:
         self._failures[str(error)] += 1
         self._misses_since += 1
 
-    def _move_on(self) -> None:
+    def _retry_later(self) -> None:
+        self._retry_ns = self._clock.now_ns() + self._retry_wait_ns
+        self._retry_wait_ns = min(2 * self._retry_wait_ns, BACK_OFF_NS[1])
+
+    def _move_on(self, *, was_lost: bool) -> None:
         """Choose the next deadline; ask less often where the last ten seconds' calls were costly."""
         now_ns = self._clock.now_ns()
-        missed = self._deadlines.advance(now_ns)
+        passed = self._deadlines.advance(now_ns)
+        missed = 0 if was_lost else passed  # nobody was late while there was no device
         self._missed += missed
         self._misses_since += missed
         if now_ns - self._judged_ns < WINDOW_NS:
             return
         self._judged_ns = now_ns
-        p99_ns = self._recent.spread().latency_p99_ns
+        p99_ns = self._recent.spread(now_ns).latency_p99_ns
         if p99_ns is not None and p99_ns > COSTLY_NS and self._deadlines.period_ns < SLOWEST * self._asked_ns:
             self._deadlines.slow_down(2)
             self._reducer.period_ns = self._deadlines.period_ns

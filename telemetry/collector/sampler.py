@@ -42,7 +42,7 @@ class Sampler:
         left behind with a gap `stuck`, and nothing that it still reads is handed on.
         """
         self._stopping.set()
-        if not self.stuck(self._clock.now_ns()):
+        if self._thread.is_alive() and not self.stuck(self._clock.now_ns()):
             self._thread.join(timeout_s)
         stuck = self._thread.is_alive()
         self._poller.close(stuck=stuck)

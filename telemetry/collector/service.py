@@ -75,9 +75,7 @@ class Collector:
         for k, source in enumerate(self._sources):
             stagger_s = self._period_s * k / len(self._sources)
             self._samplers.append(
-                Sampler(
-                    source, self._channel, store.clock, period_s=self._period_s, seed=k, stagger_s=stagger_s
-                )
+                Sampler(source, self._channel, store.clock, period_s=self._period_s, seed=k, stagger_s=stagger_s)
             )
         for sampler in self._samplers:
             sampler.start()
@@ -100,9 +98,7 @@ class Collector:
         """Whether every source was a recording that has been played to its end."""
         return all(sampler.ended for sampler in self._samplers)
 
-    async def wait(
-        self, stop: asyncio.Event, duration_s: float | None, tell: Callable[[Status], None]
-    ) -> None:
+    async def wait(self, stop: asyncio.Event, duration_s: float | None, tell: Callable[[Status], None]) -> None:
         """Collect until `stop` is set, a time is over or the recording ends, telling how it goes."""
         until = None if duration_s is None else time.monotonic() + duration_s
         while not stop.is_set() and not self.ended:
@@ -195,8 +191,7 @@ class Collector:
         await self._store.write_clock_step(now, now_off, "suspend" if suspended else "step")
         if suspended:
             items: list[Item] = [
-                (s.device.uid, Gap(from_ns=now - 1_000_000_000, to_ns=now, reason="suspend"))
-                for s in self._sources
+                (s.device.uid, Gap(from_ns=now - 1_000_000_000, to_ns=now, reason="suspend")) for s in self._sources
             ]
             await self._store.write_items(items)
         return now_off, now_slept

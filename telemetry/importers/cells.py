@@ -9,9 +9,7 @@ from dataclasses import dataclass
 _NOTHING = frozenset(("", "-", "n/a", "nan"))
 # What DCGM writes for "no value", as a float reads it: 32-bit, 64-bit and floating blanks.
 _BLANKS = frozenset(
-    [float(0x7FFFFFF0 + code) for code in range(4)]
-    + [float(2**47 + code) for code in range(4)]
-    + [float(2**63)]
+    [float(0x7FFFFFF0 + code) for code in range(4)] + [float(2**47 + code) for code in range(4)] + [float(2**63)]
 )
 _NUMBER_AND_UNIT = re.compile(r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z%°]+)")
 
@@ -63,9 +61,7 @@ class Quantity:
         if found is None or value is None:
             raise CellError(f"{self.name} is {cell!r}, which is no number")
         if found[2] not in self.factors:
-            raise CellError(
-                f"{self.name} is {cell!r}, in the unit {found[2]!r}; read are {', '.join(self.factors)}"
-            )
+            raise CellError(f"{self.name} is {cell!r}, in the unit {found[2]!r}; read are {', '.join(self.factors)}")
         return value, self.factors[found[2]]
 
 

@@ -43,9 +43,7 @@ REASON_BITS: Mapping[str, int] = {
 }
 _REASONS = ("clocks_event_reasons.", "clocks_throttle_reasons.")  # since driver 535, and before
 _KNOWN = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
-_KNOWN |= {
-    f"{prefix}{reason}": f"clocks_event_reasons.{reason}" for prefix in _REASONS for reason in REASON_BITS
-}
+_KNOWN |= {f"{prefix}{reason}": f"clocks_event_reasons.{reason}" for prefix in _REASONS for reason in REASON_BITS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +62,7 @@ def parse_header(cells: list[str]) -> tuple[Column, ...]:
     for position, cell in enumerate(cells):
         name, bracket, rest = cell.partition("[")
         unit = rest.rstrip().removesuffix("]").strip() if bracket else None
-        columns.append(
-            Column(position=position, name=name.strip(), unit=unit, known=_KNOWN.get(name.strip().lower()))
-        )
+        columns.append(Column(position=position, name=name.strip(), unit=unit, known=_KNOWN.get(name.strip().lower())))
     return tuple(columns)
 
 

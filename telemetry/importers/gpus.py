@@ -43,10 +43,7 @@ def find_identity(columns: tuple[Column, ...], sample: list[list[str]]) -> Ident
     """
     uuid = next((c for c in columns if c.known == "uuid" and not _all_nothing(c, sample)), None)
     candidates = [
-        column
-        for name in _INDEX_NAMES
-        for column in columns
-        if column.known == name and _holds_indices(column, sample)
+        column for name in _INDEX_NAMES for column in columns if column.known == name and _holds_indices(column, sample)
     ]
     if uuid is not None or len(candidates) < 2:
         return Identity(uuid=uuid, index=candidates[0] if candidates else None)

@@ -122,9 +122,7 @@ def lay_out(columns: tuple[Column, ...], options: ReadOptions) -> Layout:
                 f"{options.power_unit}. Leave --power-unit out, or correct the header."
             )
     quantities = {
-        column: _quantity(column, c.POWER_MW, options.power_unit or "W")
-        for column in (instant, average)
-        if column
+        column: _quantity(column, c.POWER_MW, options.power_unit or "W") for column in (instant, average) if column
     }
     order = [chosen] if chosen else [column for column in (instant, average) if column]
     return Layout(
@@ -136,9 +134,7 @@ def lay_out(columns: tuple[Column, ...], options: ReadOptions) -> Layout:
         memory_total=_optional(by_name.get("memory.total"), c.MEMORY_BYTES, "MiB"),
         slow=_slow(by_name),
         preferred=tuple(quantities[column] for column in order),
-        unitless=tuple(
-            q for column, q in quantities.items() if column.unit is None and not options.power_unit
-        ),
+        unitless=tuple(q for column, q in quantities.items() if column.unit is None and not options.power_unit),
     )
 
 
@@ -184,7 +180,6 @@ def _quantity(column: Column, factors: Mapping[str, float], bare: str) -> Quanti
     unit = column.unit if column.unit is not None else bare
     if unit not in factors:
         raise ImportRefused(
-            f"the column {column.name} is in [{unit}], which is no unit known for it. "
-            f"Read are {', '.join(factors)}."
+            f"the column {column.name} is in [{unit}], which is no unit known for it. Read are {', '.join(factors)}."
         )
     return Quantity(position=column.position, name=_signal(column), factors=factors, factor=factors[unit])

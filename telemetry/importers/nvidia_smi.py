@@ -159,9 +159,7 @@ class _Gathering:
         return notes
 
 
-def _refuse_doubts(
-    gathering: _Gathering, layout: Layout, sample: list[list[str]], options: ReadOptions
-) -> None:
+def _refuse_doubts(gathering: _Gathering, layout: Layout, sample: list[list[str]], options: ReadOptions) -> None:
     builders = gathering.builders.values()
     unnamed = gathering.identity.uuid is None and gathering.identity.index is None
     count = rows_per_loop(gathering.early_ns) if unnamed and options.gpus is None else 1
@@ -172,9 +170,7 @@ def _refuse_doubts(
             "if it is one GPU polled faster than its times tell."
         )
     if options.gpus is not None and options.gpus != len(builders):
-        raise ImportRefused(
-            f"it has rows of {len(builders)} GPUs, and --gpus says {options.gpus}. Correct it."
-        )
+        raise ImportRefused(f"it has rows of {len(builders)} GPUs, and --gpus says {options.gpus}. Correct it.")
     if not any(builder.has_values(layout) for builder in builders):
         names = ", ".join(column.name for column in layout.preferred) or "the counter"
         raise ImportRefused(f"every value of {names} is missing or 0: there is no power to import.")

@@ -60,8 +60,7 @@ class StampReader:
             stamp = None
         if stamp is None or len(text) < _SHORTEST:
             raise CellError(
-                f"its time is {text!r}; read are 2023/07/08 19:28:27.236 and ISO-8601 such as "
-                "2023-07-08T19:28:27+01:00"
+                f"its time is {text!r}; read are 2023/07/08 19:28:27.236 and ISO-8601 such as 2023-07-08T19:28:27+01:00"
             )
         if stamp.tzinfo is None:
             self.saw_naive = True

@@ -147,9 +147,7 @@ class TraceBuilder:
         if absent := powers.count(None):
             notes.append(f"GPU {index}: {absent} of {len(powers)} values of {column.name} are missing.")
         if len(set(powers) - {None}) == 1 and self.readings[-1].t_ns - self.readings[0].t_ns > _STUCK_NS:
-            notes.append(
-                f"GPU {index}: {column.name} never changes in {len(powers)} rows: the sensor may be stuck."
-            )
+            notes.append(f"GPU {index}: {column.name} never changes in {len(powers)} rows: the sensor may be stuck.")
         return notes
 
     def build(self, layout: Layout, *, uid: str, index: int) -> Trace:

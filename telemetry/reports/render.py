@@ -54,9 +54,7 @@ _RUN: Fields = {
     "TTFT s": lambda run: middle(run["ttft_s"]),
     "grade": lambda run: printable(run["energy"]["grade"]),
     "kind": lambda run: (
-        " ".join(
-            word for word, holds in (("SIMULATED", run["simulated"]), ("warm-up", run["warmup"])) if holds
-        )
+        " ".join(word for word, holds in (("SIMULATED", run["simulated"]), ("warm-up", run["warmup"])) if holds)
         or "measured"
     ),
     "flags": lambda run: _listed(run["flags"]),
@@ -75,9 +73,7 @@ _GROUP: Fields = {
     "rank": lambda group: printable(group["rank"]),
     "group": lambda group: ", ".join(f"{printable(k)}={printable(v)}" for k, v in group["by"].items()),
     "runs": lambda group: str(group["n_runs"]),
-    "J/token": lambda group: interval(
-        *(group["j_per_output_token"][key] for key in ("mean", "ci_lo", "ci_hi"))
-    ),
+    "J/token": lambda group: interval(*(group["j_per_output_token"][key] for key in ("mean", "ci_lo", "ci_hi"))),
     "tied with": lambda group: printable(", ".join(str(other) for other in group["tied_with"])),
 }
 _WINDOW: Fields = {
@@ -153,9 +149,7 @@ def window_table(window: Document, console: Console) -> None:
 def window_markdown(window: Document) -> str:
     """Return a window as Markdown."""
     head = "\n".join(f"- {_escaped(line)}" for line in _window_head(window))
-    return _document(
-        _window_simulated(window), [head, _markdown(window["devices"], _WINDOW)], _window_notes(window)
-    )
+    return _document(_window_simulated(window), [head, _markdown(window["devices"], _WINDOW)], _window_notes(window))
 
 
 def list_table(listing: Document, console: Console) -> None:
@@ -175,8 +169,7 @@ def _window_head(window: Document) -> list[str]:
     polled, refreshed = (format_number(source[key], "Hz") for key in ("poll_hz", "refresh_hz"))
     return [
         f"{printable(window['from'])} to {printable(window['to'])}, {duration}",
-        f"energy: {bounds(energy, '_j', 'J')}, grade {printable(energy['grade'])}, "
-        f"by {printable(energy['method'])}",
+        f"energy: {bounds(energy, '_j', 'J')}, grade {printable(energy['grade'])}, by {printable(energy['method'])}",
         f"from {printable(source['column'])}: {printable(source['samples'])} samples, polled at {polled}, "
         f"refreshed at {refreshed}, largest gap {gap}",
     ]
@@ -201,9 +194,7 @@ def _table(
     stacks = stacks or [(name,) for name in fields]
     for stack in stacks:
         text = set(stack) <= _FOLDED
-        table.add_column(
-            Text("\n".join(stack)), justify="left" if text else "right", no_wrap=not text, overflow="fold"
-        )
+        table.add_column(Text("\n".join(stack)), justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for entry, style in zip(entries, styles or [""] * len(entries), strict=True):
         # Text, for a model's name may hold brackets that rich would take for markup.
         table.add_row(*(Text("\n".join(fields[f](entry) for f in stack)) for stack in stacks), style=style)

@@ -109,9 +109,7 @@ def answer_in_turn(
         raise UsageError(f"max_tokens is {max_tokens}, and a run generates at least 1 token. Give 1 or more.")
     for prompt, sink in zip(prompts, sinks, strict=True):
         if cancel.is_set():
-            sink.end(
-                time.monotonic_ns(), finish_reason="cancelled", output_tokens=0, count_source="ids", text=""
-            )
+            sink.end(time.monotonic_ns(), finish_reason="cancelled", output_tokens=0, count_source="ids", text="")
             continue
         try:
             answer(prompt, sink)

@@ -232,9 +232,7 @@ class _CancelledError(Exception):
 class _Eval:
     """Stands in for one Llama's `eval` while it answers one prompt: the first call is the prefill."""
 
-    def __init__(
-        self, engine: Any, llama: Any, input_tokens: int, sink: RequestSink, cancel: threading.Event
-    ) -> None:
+    def __init__(self, engine: Any, llama: Any, input_tokens: int, sink: RequestSink, cancel: threading.Event) -> None:
         self._engine = engine
         self._llama = llama
         self._eval = llama.eval
@@ -263,8 +261,7 @@ class _Eval:
             self._eval(tokens)
         except (RuntimeError, ValueError) as error:
             raise RunnerError(
-                f"The engine gave up on the prompt: {error}. "
-                "Try a smaller context or fewer layers on the GPU."
+                f"The engine gave up on the prompt: {error}. Try a smaller context or fewer layers on the GPU."
             ) from error
 
 

@@ -20,9 +20,7 @@ def check_gguf(path: Path) -> None:
     except FileNotFoundError as error:
         raise UsageError(f"There is no model file {path}. Give the path of a GGUF file.") from error
     except OSError as error:
-        raise RunnerError(
-            f"{path} cannot be read: {error.strerror}. Give the path of one GGUF file."
-        ) from error
+        raise RunnerError(f"{path} cannot be read: {error.strerror}. Give the path of one GGUF file.") from error
     if magic != GGUF_MAGIC:
         raise RunnerError(
             f"{path} is no GGUF file: it begins with {magic!r} instead of {GGUF_MAGIC!r}. "

@@ -15,8 +15,7 @@ def read_prompts(path: Path) -> list[str]:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"The prompts in {path} cannot be read: {error.strerror}. "
-            "Give a text file with one prompt a line."
+            f"The prompts in {path} cannot be read: {error.strerror}. Give a text file with one prompt a line."
         ) from error
     prompts = []
     for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).splitlines(), start=1):

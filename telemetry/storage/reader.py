@@ -85,9 +85,7 @@ async def runs(store: Store, uids: Sequence[str] = ()) -> list[StoredRun]:
 async def devices(store: Store, run: int | None = None) -> list[StoredDevice]:
     """Return the devices of a run, or all."""
     where = "JOIN run_device rd ON rd.device = d.id WHERE rd.run = ?" if run is not None else ""
-    found = await store.fetch(
-        f"SELECT {_DEVICE} FROM device d {where} ORDER BY d.id", () if run is None else (run,)
-    )
+    found = await store.fetch(f"SELECT {_DEVICE} FROM device d {where} ORDER BY d.id", () if run is None else (run,))
     names = [name.strip()[2:] for name in _DEVICE.split(",")]
     return [StoredDevice(**dict(zip(names, row, strict=True)) | {"simulated": bool(row[4])}) for row in found]
 
@@ -184,7 +182,5 @@ async def tz_assumed(store: Store) -> bool:
 
 async def offset_ns(store: Store, t_ns: int) -> int:
     """Return how far the wall clock stood from the steady one at a time, ns."""
-    found = await store.fetch(
-        "SELECT offset_ns FROM clock_step WHERE t_ns <= ? ORDER BY t_ns DESC LIMIT 1", (t_ns,)
-    )
+    found = await store.fetch("SELECT offset_ns FROM clock_step WHERE t_ns <= ? ORDER BY t_ns DESC LIMIT 1", (t_ns,))
     return int(found[0][0]) if found else 0

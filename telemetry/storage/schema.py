@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,8 @@ def create(path: Path) -> None:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         finally:
             engine.dispose()
-        try:
+        with suppress(FileExistsError):  # another process was first: its store serves as well
             path.hardlink_to(draft)
-        except FileExistsError:
-            pass  # another process was first: its store serves as well
     except (OSError, sqlite3.Error) as error:
         raise StoreError(_no_place(path, str(error))) from error
     except Exception as error:

@@ -48,8 +48,7 @@ _REQUEST_COLUMNS = (
 _REQUEST = _insert(
     "request",
     _REQUEST_COLUMNS,
-    "ON CONFLICT (run, number) DO UPDATE SET "
-    + ", ".join(f"{c} = excluded.{c}" for c in _REQUEST_COLUMNS[3:]),
+    "ON CONFLICT (run, number) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _REQUEST_COLUMNS[3:]),
 )
 _CHUNK = _insert(
     "token_chunk",
@@ -81,9 +80,7 @@ class SessionHealth:
 class Store:
     """An open store. Make one with `open_store`; use it from one event loop; close it when done."""
 
-    def __init__(
-        self, path: str, engine: AsyncEngine, connection: AsyncConnection, *, read_only: bool
-    ) -> None:
+    def __init__(self, path: str, engine: AsyncEngine, connection: AsyncConnection, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
         self.engine = engine
@@ -271,9 +268,7 @@ class Store:
             found = await c.exec_driver_sql(_insert("run", columns, "RETURNING id"), row)
             number = found.scalar_one()
             for uid in run.devices:
-                await c.exec_driver_sql(
-                    "INSERT INTO run_device SELECT ?, id FROM device WHERE uid = ?", (number, uid)
-                )
+                await c.exec_driver_sql("INSERT INTO run_device SELECT ?, id FROM device WHERE uid = ?", (number, uid))
         self._runs[run.uid] = number
 
     async def write_events(
@@ -304,15 +299,11 @@ class Store:
                     (stop_ns, status, error, self._runs[run]),
                 )
 
-    async def write_results(
-        self, version: str, estimates: Sequence[tuple[str, str | None, str, Estimate]]
-    ) -> None:
+    async def write_results(self, version: str, estimates: Sequence[tuple[str, str | None, str, Estimate]]) -> None:
         """Write estimates as (run, device or None for all, quantity, estimate), replacing earlier ones."""
         rows = []
         for run, device, quantity, e in estimates:
-            rows.append(
-                (run, device or "", quantity, e.value, e.lo, e.hi, e.method, e.grade, _json(e.flags), version)
-            )
+            rows.append((run, device or "", quantity, e.value, e.lo, e.hi, e.method, e.grade, _json(e.flags), version))
         statement = _RESULT.replace(
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             "VALUES ((SELECT id FROM run WHERE uid = ?), "
@@ -393,9 +384,7 @@ async def open_store(path: str | Path, *, create: bool = True, read_only: bool =
     mode = "ro" if read_only or not os.access(place, os.W_OK) else "rw"
     if mode == "ro" and not read_only:
         raise StoreError(f"{place} may not be written by this user. Name another place with --store.")
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///file:{place}?mode={mode}&uri=true", isolation_level="AUTOCOMMIT"
-    )
+    engine = create_async_engine(f"sqlite+aiosqlite:///file:{place}?mode={mode}&uri=true", isolation_level="AUTOCOMMIT")
     with _translated(str(place)):
         connection = await engine.connect()
         await connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")

@@ -29,11 +29,12 @@ counter_edge AS (
     FROM bracket b WHERE b.path = 'counter'
 ),
 -- Counters may start anywhere below 2^63: base is subtracted as an integer, only the rest is a real.
+-- The first row of a session (since_ns 0) dates no update: an edge beside it is not bracketed.
 at_edge AS (
     SELECT c.run, c.device, c.side, 1e3 AS per_j, c.low_mj AS base,
-        (hi.energy_mj - c.low_mj) * max(0.0, min(1.0,
+        CASE WHEN lo.since_ns > 0 THEN (hi.energy_mj - c.low_mj) * max(0.0, min(1.0,
             1.0 * (c.t_ns - (c.low_ns - lo.since_ns / 2))
-            / ((c.high_ns - hi.since_ns / 2) - (c.low_ns - lo.since_ns / 2)))) AS rest
+            / ((c.high_ns - hi.since_ns / 2) - (c.low_ns - lo.since_ns / 2)))) END AS rest
     FROM counter_edge c
     LEFT JOIN reading lo ON lo.device = c.device AND lo.t_ns = c.low_ns
     LEFT JOIN reading hi ON hi.device = c.device AND hi.t_ns = c.high_ns

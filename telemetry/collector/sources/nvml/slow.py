@@ -43,9 +43,7 @@ def _temperature_v(handle: Any) -> int:
 
 
 # Older bindings lack the newer of two calls for one thing.
-TEMPERATURE = (
-    (_temperature_v, _temperature) if hasattr(pynvml, "nvmlDeviceGetTemperatureV") else (_temperature,)
-)
+TEMPERATURE = (_temperature_v, _temperature) if hasattr(pynvml, "nvmlDeviceGetTemperatureV") else (_temperature,)
 EVENT_REASONS = tuple(
     getattr(pynvml, name)
     for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")

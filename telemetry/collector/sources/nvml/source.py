@@ -46,15 +46,13 @@ class NvmlSource:
             self._attach()
             if self._device.energy_path is None:
                 raise SourceUnavailable(
-                    f"{self._device.name} ({uuid}) tells neither power nor energy. Leave it out with --gpus."
-                    + DOCTOR
+                    f"{self._device.name} ({uuid}) tells neither power nor energy. Leave it out with --gpus." + DOCTOR
                 )
         except BaseException as error:
             self.close()
             if isinstance(error, pynvml.NVMLError):
                 raise SourceUnavailable(
-                    f"The GPU {uuid} cannot be opened: {error}. Try again, or leave it out with --gpus."
-                    + DOCTOR
+                    f"The GPU {uuid} cannot be opened: {error}. Try again, or leave it out with --gpus." + DOCTOR
                 ) from error
             raise
 
@@ -203,9 +201,7 @@ class NvmlSource:
         fields = self._throttle_fields
         if not fields:
             return {}
-        values = self._ask(
-            missing, "throttle_ns", lambda handle: pynvml.nvmlDeviceGetFieldValues(handle, fields)
-        )
+        values = self._ask(missing, "throttle_ns", lambda handle: pynvml.nvmlDeviceGetFieldValues(handle, fields))
         if values is None:
             return {}
         self._throttle_fields = [

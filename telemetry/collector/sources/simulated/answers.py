@@ -145,9 +145,7 @@ def _samples(call: Call, kind: Any, last_seen_us: Any, type_ref: Any, count_ref:
         return codes.SUCCESS
     sensor = call.gpu.sensor
     newest = sensor.slot(call.seen_ns)
-    stamps = (
-        (slot, call.wall_us(sensor.published_ns(slot))) for slot in range(newest - _RING + 1, newest + 1)
-    )
+    stamps = ((slot, call.wall_us(sensor.published_ns(slot))) for slot in range(newest - _RING + 1, newest + 1))
     unseen = [(slot, stamp_us) for slot, stamp_us in stamps if stamp_us > last_seen_us.value]
     unseen = unseen[-count_ref._obj.value :]
     count_ref._obj.value = len(unseen)
@@ -207,9 +205,7 @@ DEVICE_ANSWERS: dict[str, Callable[..., Code]] = {
     "nvmlDeviceGetFieldValues": _field_values,
     "nvmlDeviceGetSamples": _samples,
     "nvmlDeviceGetUtilizationRates": _utilisation,
-    "nvmlDeviceGetTemperature": lambda call, sensor, ref: put(
-        ref, round(call.gpu.temperature_c(call.now_ns))
-    ),
+    "nvmlDeviceGetTemperature": lambda call, sensor, ref: put(ref, round(call.gpu.temperature_c(call.now_ns))),
     "nvmlDeviceGetTemperatureV": _temperature_v,
     "nvmlDeviceGetClockInfo": _clock,
     "nvmlDeviceGetMaxClockInfo": _max_clock,

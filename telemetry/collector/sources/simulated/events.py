@@ -50,9 +50,7 @@ class EventLog:
         Raises UsageError for an unknown kind or a key with white space, OSError when the disk refuses it.
         """
         if kind not in _KINDS or not key or key != "".join(key.split()):
-            raise UsageError(
-                f"{kind!r} {key!r} is no event. The kinds are {', '.join(_KINDS)}; a key has no spaces."
-            )
+            raise UsageError(f"{kind!r} {key!r} is no event. The kinds are {', '.join(_KINDS)}; a key has no spaces.")
         with self._locked(fcntl.LOCK_EX):
             t_ns = self._mono_ns()
             line = f"{t_ns} {kind} {key}\n".encode()

@@ -35,9 +35,7 @@ class SimulatedGpu:
     reads of this process.
     """
 
-    def __init__(
-        self, *, preset: Preset, truth: Truth, parameters: SensorParameters, index: int, seed: int
-    ) -> None:
+    def __init__(self, *, preset: Preset, truth: Truth, parameters: SensorParameters, index: int, seed: int) -> None:
         self.preset = preset
         self.index = index
         self.uuid = _uuid(preset, seed, index)
@@ -145,6 +143,4 @@ def _call_rate_factor(points: tuple[tuple[float, float], ...], period_s: float) 
 
 def _uuid(preset: Preset, seed: int, index: int) -> str:
     mixed = bits(crc32(preset.product.encode()), seed, index)
-    return (
-        f"GPU-51d00000-{index:04x}-4{mixed >> 52:03x}-8{mixed >> 40 & 0xFFF:03x}-{mixed & (1 << 40) - 1:012x}"
-    )
+    return f"GPU-51d00000-{index:04x}-4{mixed >> 52:03x}-8{mixed >> 40 & 0xFFF:03x}-{mixed & (1 << 40) - 1:012x}"

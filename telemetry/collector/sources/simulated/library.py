@@ -95,9 +95,7 @@ class SimulatedLibrary:
     def _gpu(self, truth: Truth, index: int) -> SimulatedGpu:
         preset = self._spec.preset
         parameters = draw(preset, seed=bits(self._spec.seed, index))
-        return SimulatedGpu(
-            preset=preset, truth=truth, parameters=parameters, index=index, seed=self._spec.seed
-        )
+        return SimulatedGpu(preset=preset, truth=truth, parameters=parameters, index=index, seed=self._spec.seed)
 
     def _table(self) -> dict[str, Callable[..., Any]]:
         system: dict[str, Callable[..., Any]] = {
@@ -233,9 +231,7 @@ class SimulatedLibrary:
         return codes.SUCCESS
 
 
-def simulated_library(
-    spec: str, runtime_dir: Path, mono_ns: Callable[[], int] = time.monotonic_ns
-) -> SimulatedLibrary:
+def simulated_library(spec: str, runtime_dir: Path, mono_ns: Callable[[], int] = time.monotonic_ns) -> SimulatedLibrary:
     """Return the driver library of a description, `simulated[:PRESET][,key=value...]`.
 
     Calls really take time only on the host's own clock. Raises UsageError for what is no description.

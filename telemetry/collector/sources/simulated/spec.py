@@ -76,9 +76,7 @@ def parse_spec(text: str) -> SimulatedSpec:
     source, _, preset_name = head.partition(":")
     preset_name = preset_name or "h200"
     if source != "simulated" or preset_name not in PRESETS:
-        raise UsageError(
-            f"{head!r} is no simulated GPU. Write simulated:PRESET with one of {', '.join(PRESETS)}."
-        )
+        raise UsageError(f"{head!r} is no simulated GPU. Write simulated:PRESET with one of {', '.join(PRESETS)}.")
     spec = SimulatedSpec(preset_name=preset_name, preset=PRESETS[preset_name])
     seen: set[str] = set()
     for option in options:
@@ -90,9 +88,7 @@ def parse_spec(text: str) -> SimulatedSpec:
         seen.add(key)
         spec = _with(spec, key, value)
     if spec.preset.part_time and spec.preset.lag_ms:
-        raise UsageError(
-            "A part-time counter behind a lagging sensor is not modelled; leave lag or counter=part out."
-        )
+        raise UsageError("A part-time counter behind a lagging sensor is not modelled; leave lag or counter=part out.")
     if spec.events is not None and not spec.follows_events:
         raise UsageError(f"events={spec.events} and wave={spec.wave} exclude each other; leave one out.")
     if any(fault.gpu is not None and fault.gpu >= spec.gpus for fault in spec.faults):
@@ -120,9 +116,7 @@ def _with(spec: SimulatedSpec, key: str, value: str) -> SimulatedSpec:
         return replace(spec, wave=check_wave(value))
     if key == "counter":
         if value not in ("full", "part"):
-            raise UsageError(
-                f"counter={value} is unknown. It is full (all energy) or part (INSTANT x period)."
-            )
+            raise UsageError(f"counter={value} is unknown. It is full (all energy) or part (INSTANT x period).")
         return replace(spec, preset=replace(spec.preset, part_time=value == "part"))
     if key == "events":
         return replace(spec, events=value)

@@ -139,9 +139,7 @@ class Waveform:
     With `repeat` the stretch between the first point, at 0, and the last is repeated both ways.
     """
 
-    def __init__(
-        self, points: Sequence[tuple[int, int]], *, origin_ns: int = 0, repeat: bool = False
-    ) -> None:
+    def __init__(self, points: Sequence[tuple[int, int]], *, origin_ns: int = 0, repeat: bool = False) -> None:
         moved = [(origin_ns + t_ns, power_mw) for t_ns, power_mw in points]
         self._pieces = [
             Piece(start_ns=a_ns, end_ns=b_ns, start_mw=a_mw, end_mw=b_mw)

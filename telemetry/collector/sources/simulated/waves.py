@@ -95,9 +95,7 @@ def _read_csv(path: Path) -> list[tuple[int, int]]:
         where = f"line {number} of {path}"
         time_s, power_w = parse_numbers(where, row, negative=True) if len(row) == 2 else (math.nan, math.nan)
         if not power_w >= 0 or (points and to_ns(time_s) < points[-1][0]):
-            raise UsageError(
-                f"{where} is no time, not before the one above, and power of 0 W or more: {row}."
-            )
+            raise UsageError(f"{where} is no time, not before the one above, and power of 0 W or more: {row}.")
         points.append((to_ns(time_s), to_milli(power_w)))
     if not points:
         raise UsageError(f"The wave {path} has no points; give one line time_s,power_w for each.")

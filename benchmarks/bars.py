@@ -1,0 +1,361 @@
+"""Measures what telemetry itself costs, against the bars in docs/benchmarks.md, and prints a table.
+
+Run it as `python benchmarks/bars.py`; it takes about two minutes, needs no GPU and leaves nothing behind.
+What can be a ratio is one: both sides are measured in turn, in one run, on one machine.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import platform
+import random
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from telemetry.clock import SteadyClock, take_anchor
+from telemetry.collector.pipeline import Channel, Item
+from telemetry.collector.poller import Poller
+from telemetry.collector.service import Collector
+from telemetry.collector.sources.nvml import open_nvml
+from telemetry.collector.sources.simulated import simulated_library
+from telemetry.model import Device, ReadingRow
+from telemetry.recorder import Recorder
+from telemetry.storage.store import Store, open_store
+
+S, PERIOD_NS, CALL_NS = 1_000_000_000, 20_000_000, 75_000
+GPUS, READINGS_S, COLLECT_S, COLLECTORS = 8, 60, 15, 3
+REQUESTS, TOKENS_EACH = 200, 256
+DECODE_GAPS_MS = ((8, 12), (0.5, 1.5))
+BATCH, BATCHES, ROUNDS = 1000, 20, 15
+TOKEN_BATCH, TOKEN_BATCHES = 1000, 200
+STARTS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One line of the table: samples in `unit`, and the bar their median is held against."""
+
+    what: str
+    unit: str
+    samples: Sequence[float]
+    bar: str
+    kept: Callable[[float], bool] | None = None
+
+    def line(self) -> str:
+        """Return the line, in Markdown: median, 5th and 95th percentile, n."""
+        low, middle, high = (_quantile(self.samples, q) for q in (0.05, 0.5, 0.95))
+        spread = f"{low:.3g} – {high:.3g}" if len(self.samples) > 1 else "–"
+        verdict = "" if self.kept is None else "yes" if self.kept(middle) else "NO"
+        return f"| {self.what} | {middle:.3g} {self.unit} | {spread} | {len(self.samples)} | {self.bar} | {verdict} |"
+
+
+def main() -> None:
+    """Measure each section and print the table."""
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}"
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    print(f"{time.strftime('%Y-%m-%d')}, {machine}, {versions}\n")
+    print("| what | median | 5 – 95 % | n | bar | kept |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TELEMETRY_RUNTIME_DIR"] = folder
+        for section in (reading_size, token_size, write_path, event_cost, start_up, collector_cost):
+            for figure in section(Path(folder)):
+                print(figure.line(), flush=True)
+
+
+def reading_size(folder: Path) -> Iterator[Figure]:
+    """Bytes of a stored reading, of what eight simulated H200 under three loads give, in order of time."""
+    bytes_a_row, rows_a_second = [], []
+    for seed, wave in enumerate(("constant:400", "square:100:650:0.7:0.4", "burst:90:690:2:1")):
+        devices, items = _polled(f"simulated:h200,gpus={GPUS},seed={seed},wave={wave}", folder)
+        path = folder / f"readings-{seed}.db"
+        asyncio.run(_ingest(path, devices, items))
+        count = sum(isinstance(item, ReadingRow) for _, item in items)
+        bytes_a_row.append(_bytes_of(path, "reading") / count)
+        rows_a_second.append(count / GPUS / READINGS_S)
+    yield Figure(what="size of a reading row", unit="B", samples=bytes_a_row, bar="≤ 54 B",
+                 kept=lambda v: v <= 54)  # fmt: skip
+    yield Figure(what="rows per GPU and second, of 50 polls", unit="rows", samples=rows_a_second, bar="–")
+
+
+class _VirtualClock:
+    """A clock that only its owner moves, and that each look at it moves by a driver call's half."""
+
+    def __init__(self) -> None:
+        self.t_ns = time.monotonic_ns()
+
+    def now_ns(self) -> int:
+        self.t_ns += CALL_NS
+        return self.t_ns
+
+
+def _polled(spec: str, folder: Path) -> tuple[list[Device], list[Item]]:
+    clock = _VirtualClock()
+    began_ns = clock.t_ns
+    library = simulated_library(spec, folder, lambda: clock.t_ns)
+    sources = open_nvml("all", clock, {}, library=library)
+    channel = Channel(10**7)
+    pollers = [
+        Poller(s, channel, clock, period_ns=PERIOD_NS, seed=k, start_ns=began_ns + k * PERIOD_NS // GPUS)
+        for k, s in enumerate(sources)
+    ]
+    while clock.t_ns < began_ns + READINGS_S * S:
+        poller = min(pollers, key=lambda p: p.due_ns)
+        clock.t_ns = max(clock.t_ns, poller.due_ns)
+        poller.step()
+    devices = [source.device for source in sources]
+    for source in sources:
+        source.close()
+    return devices, channel.drain(10**7)
+
+
+async def _ingest(path: Path, devices: Sequence[Device], items: Sequence[Item]) -> None:
+    async with await open_store(path) as store:
+        await store.write_devices(devices)
+        for k in range(0, len(items), 20):  # as much as 0.2 s of eight GPUs
+            await store.write_items(items[k : k + 20])
+        await store.checkpoint()
+
+
+def _bytes_of(path: Path, table: str) -> int:
+    """Return the bytes of the pages of a table and its indexes."""
+    with sqlite3.connect(path) as connection:
+        found = connection.execute(
+            "SELECT sum(pgsize) FROM dbstat WHERE name IN (SELECT name FROM sqlite_schema WHERE tbl_name = ?)",
+            (table,),
+        ).fetchone()
+    return int(found[0])
+
+
+def token_size(folder: Path) -> Iterator[Figure]:
+    """Bytes of a stored token, with its share of chunk, index and request, flushed each 0.2 s of its time."""
+    for low_ms, high_ms in DECODE_GAPS_MS:
+        samples = []
+        for seed in range(3):
+            path = folder / f"tokens-{low_ms}-{seed}.db"
+            asyncio.run(_generate(path, low_ms, high_ms, random.Random(seed)))
+            used = _bytes_of(path, "token_chunk") + _bytes_of(path, "request")
+            samples.append(used / (REQUESTS * TOKENS_EACH))
+        yield Figure(what=f"size of a token, one each {low_ms}–{high_ms} ms", unit="B", samples=samples,
+                     bar="≤ 8 B", kept=lambda v: v <= 8)  # fmt: skip
+
+
+async def _generate(path: Path, low_ms: float, high_ms: float, chance: random.Random) -> None:
+    now_ns = time.monotonic_ns()
+    flush_ns = now_ns
+    async with Recorder(path, collect=False) as recorder, recorder.run(model="m") as run:
+        for _ in range(REQUESTS):
+            request = run.request(input_tokens=64)
+            request.start(now_ns)
+            for _ in range(TOKENS_EACH):
+                now_ns += round(chance.uniform(low_ms, high_ms) * 1e6)
+                request.token_at(now_ns)
+                if now_ns > flush_ns + 200_000_000:
+                    flush_ns = now_ns
+                    await recorder.flush()
+            request.end(now_ns)
+
+
+def write_path(folder: Path) -> Iterator[Figure]:
+    """CPU of the store against sqlite3.executemany: same table, same pragmas, same rows, batch by batch."""
+    yield Figure(what="CPU of writing readings ÷ raw executemany", unit="×", bar="≤ 1.5 ×",
+                 samples=asyncio.run(_write_ratios(folder)), kept=lambda v: v <= 1.5)  # fmt: skip
+
+
+async def _write_ratios(folder: Path) -> list[float]:
+    devices, items = _polled(f"simulated:h200,gpus={GPUS},wave=constant:400", folder)
+    rows = [(uid, item) for uid, item in items if isinstance(item, ReadingRow)][:BATCH]
+    shift_ns = rows[-1][1].t_ns - rows[0][1].t_ns + S
+    ratios = []
+    async with await open_store(folder / "ours.db") as ours, await open_store(folder / "raw.db") as made:
+        await ours.write_devices(devices)
+        raw = sqlite3.connect(made.path, isolation_level=None)
+        raw.execute("PRAGMA synchronous=NORMAL")
+        raw.execute("PRAGMA wal_autocheckpoint=0")
+        numbers = {device.uid: k + 1 for k, device in enumerate(devices)}
+        for k in range(ROUNDS):
+            ours_ns = raw_ns = 0
+            for j in range(BATCHES):
+                later_ns = (k * BATCHES + j) * shift_ns
+                batch = [(uid, _later(row, later_ns)) for uid, row in rows]
+                tuples = [(numbers[uid], *astuple(row)) for uid, row in batch]
+                if j % 2:
+                    raw_ns += _write_raw(raw, tuples)
+                    ours_ns += await _write_ours(ours, batch)
+                else:
+                    ours_ns += await _write_ours(ours, batch)
+                    raw_ns += _write_raw(raw, tuples)
+            ratios.append(ours_ns / raw_ns)
+            await ours.checkpoint()
+            raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        raw.close()
+    return ratios
+
+
+def _later(row: ReadingRow, by_ns: int) -> ReadingRow:
+    return ReadingRow(
+        t_ns=row.t_ns + by_ns, power_instant_mw=row.power_instant_mw, power_average_mw=row.power_average_mw,
+        energy_mj=row.energy_mj, integral_uj=row.integral_uj, since_ns=row.since_ns, latency_us=row.latency_us,
+    )  # fmt: skip
+
+
+async def _write_ours(store: Store, batch: Sequence[Item]) -> int:
+    began = time.process_time_ns()  # of the process: the connection has a thread of its own
+    await store.write_items(batch)
+    return time.process_time_ns() - began
+
+
+def _write_raw(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    began = time.process_time_ns()
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany("INSERT INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.execute("COMMIT")
+    return time.process_time_ns() - began
+
+
+def event_cost(folder: Path) -> Iterator[Figure]:
+    """Time of `token()`, beside the bare clock read and append that it cannot do without."""
+    ours, bare = [], []
+    with Recorder(folder / "events.db", collect=False) as recorder, recorder.run(model="m") as run:
+        for _ in range(TOKEN_BATCHES):
+            with run.request() as request:
+                request.token()  # the first one tells a simulated GPU and is not the hot path
+                stamps: list[int] = []
+                began = time.perf_counter_ns()
+                for _ in range(TOKEN_BATCH):
+                    request.token()
+                between = time.perf_counter_ns()
+                for _ in range(TOKEN_BATCH):
+                    stamps.append(time.monotonic_ns())
+                ended = time.perf_counter_ns()
+            ours.append((between - began) / TOKEN_BATCH / 1000)
+            bare.append((ended - between) / TOKEN_BATCH / 1000)
+    yield Figure(what="`token()`, means of 1,000 calls", unit="µs", samples=ours, bar="≤ 1 µs",
+                 kept=lambda v: v <= 1)  # fmt: skip
+    yield Figure(what="`token()` ÷ bare clock read and append", unit="×", bar="–",
+                 samples=[a / b for a, b in zip(ours, bare, strict=True)])  # fmt: skip
+
+
+def start_up(_folder: Path) -> Iterator[Figure]:
+    """Wall time of `telemetry --help`, beside a Python that does nothing, in turn."""
+    ours, bare = [], []
+    for _ in range(STARTS):
+        ours.append(_wall_s([sys.executable, "-m", "telemetry.cli", "--help"]))
+        bare.append(_wall_s([sys.executable, "-c", "pass"]))
+    yield Figure(what="`telemetry --help`", unit="s", samples=ours, bar="≤ 0.3 s", kept=lambda v: v <= 0.3)
+    yield Figure(what="`telemetry --help` ÷ `python -c pass`", unit="×", bar="–",
+                 samples=[a / b for a, b in zip(ours, bare, strict=True)])  # fmt: skip
+
+
+def _wall_s(command: Sequence[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def collector_cost(folder: Path) -> Iterator[Figure]:
+    """A collector of eight GPUs at the default period, in a process of its own so that memory is its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        costs = list(pool.map(_collect, [str(folder / f"collector-{k}.db") for k in range(COLLECTORS)]))
+    yield Figure(what="8 GPUs: CPU beyond driver calls, share of a core", unit="%", bar="≤ 5 %",
+                 samples=[cost.cpu_pct for cost in costs], kept=lambda v: v <= 5)  # fmt: skip
+    yield Figure(what="8 GPUs: CPU inside simulated driver calls", unit="%", bar="–",
+                 samples=[cost.driver_pct for cost in costs])  # fmt: skip
+    yield Figure(what="8 GPUs: deadlines kept", unit="%", bar="≥ 99 %",
+                 samples=[cost.kept_pct for cost in costs], kept=lambda v: v >= 99)  # fmt: skip
+    yield Figure(what="8 GPUs: p99 lateness, each GPU", unit="ms", bar="≤ 5 ms",
+                 samples=[late for cost in costs for late in cost.lateness_ms], kept=lambda v: v <= 5)  # fmt: skip
+    yield Figure(what="8 GPUs: peak memory of the process", unit="MiB", bar="≤ 80 MiB",
+                 samples=[cost.peak_mib for cost in costs], kept=lambda v: v <= 80)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cost:
+    cpu_pct: float
+    driver_pct: float
+    kept_pct: float
+    lateness_ms: tuple[float, ...]
+    peak_mib: float
+
+
+class _TimedLibrary:
+    """A driver library that adds up the CPU time its threads spend in its functions."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self.identity = library.identity
+        self.spent_ns: list[int] = []  # appended to by all threads: that is atomic, += is not
+
+    def close(self) -> None:
+        self._library.close()
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._library, name)
+        if name == "nvmlErrorString":  # pynvml sets attributes on this one
+            return function
+
+        def timed(*arguments: Any) -> Any:
+            began = time.thread_time_ns()
+            try:
+                return function(*arguments)
+            finally:
+                self.spent_ns.append(time.thread_time_ns() - began)
+
+        return timed
+
+
+def _collect(path: str) -> _Cost:
+    return asyncio.run(_collect_for_a_while(Path(path)))
+
+
+async def _collect_for_a_while(path: Path) -> _Cost:
+    folder = path.parent
+    async with await open_store(path) as store:
+        spec = f"simulated:h200,gpus={GPUS},wave=square:100:650:0.7:0.4"
+        library = _TimedLibrary(simulated_library(spec, folder, time.monotonic_ns))
+        sources = open_nvml("all", SteadyClock(take_anchor()), {}, library=library)
+        async with Collector(store, sources, spec=spec, period_s=PERIOD_NS / S, runtime_dir=folder) as collector:
+            library.spent_ns.clear()
+            cpu_ns, began_ns = time.process_time_ns(), time.monotonic_ns()
+            await collector.wait(asyncio.Event(), COLLECT_S, lambda _: None)
+            wall_ns, driver_ns = time.monotonic_ns() - began_ns, sum(library.spent_ns)
+            cpu_ns = time.process_time_ns() - cpu_ns
+            status = collector.status()
+    lateness_ns = [health.spread.lateness_p99_ns for _, health in status.devices]
+    return _Cost(
+        cpu_pct=100 * (cpu_ns - driver_ns) / wall_ns,
+        driver_pct=100 * driver_ns / wall_ns,
+        kept_pct=100 * status.health.polls / (status.health.polls + status.health.missed),
+        lateness_ms=tuple(late / 1e6 for late in lateness_ns),
+        peak_mib=_peak_mib(),
+    )
+
+
+def _peak_mib() -> float:
+    # Not ru_maxrss: Linux hands the parent's peak down to a child that it starts.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def _quantile(samples: Sequence[float], share: float) -> float:
+    if len(samples) == 1:
+        return samples[0]
+    if share == 0.5:
+        return statistics.median(samples)
+    ordered = sorted(samples)
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    return ordered[low] + (place - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low])
+
+
+if __name__ == "__main__":
+    main()
