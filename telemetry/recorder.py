@@ -48,9 +48,12 @@ class Recorder:
         *,
         source: str | None = None,
         gpus: str | None = None,
+        interval: float | None = None,
         collect: bool = True,
     ) -> None:
-        self.settings = load_settings({"store": store and str(store), "source": source, "gpus": gpus})
+        self.settings = load_settings(
+            {"store": store and str(store), "source": source, "gpus": gpus, "interval": interval}
+        )
         self._collect = collect
         self._loop_thread: _LoopThread | None = None
         self._stopped: list[str] = []

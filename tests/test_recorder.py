@@ -75,7 +75,7 @@ async def assert_the_store_agrees_with_the_report(path: Path, tokens: list[int])
 async def test_runs_of_a_program_without_asyncio_are_stored_as_they_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     with Recorder(path, source=CONSTANT) as recorder:
-        time.sleep(0.3)  # noqa: ASYNC251  a run that starts before the first reading has no energy in plain SQL
+        time.sleep(0.3)  # a run that starts before the first reading has no energy in plain SQL
         for tokens in (5, 70):
             with recorder.run(model="m") as run, run.request(input_tokens=3) as request:
                 for _ in range(tokens):

@@ -154,7 +154,9 @@ async def test_the_token_view_gives_every_token_its_exact_time(store: Store) -> 
     ]
 
 
-async def test_the_energy_view_reckons_back_where_a_run_starts_before_the_first_update(store: Store) -> None:
+async def test_the_energy_view_answers_for_a_run_only_where_updates_stand_on_both_sides_of_its_edges(
+    store: Store,
+) -> None:
     ms = 1_000_000
     counting = Device(uid="GPU-2", name="a GPU", index=0, has_counter=True)
     # 400 W; updates at 50, 150, ... ms, each seen 10 ms later by polls 20 ms apart.
@@ -171,9 +173,14 @@ async def test_the_energy_view_reckons_back_where_a_run_starts_before_the_first_
     ]  # fmt: skip
     await store.write_devices([counting])
     await store.write_items(items)
-    await store.start_run(Run(uid="r", start_ns=T0_NS + 10 * ms, devices=(counting.uid,)))
-    await store.write_events([], [], ("r", T0_NS + 210 * ms, "ok", None))
-    assert rows(Path(store.path), "SELECT energy_j FROM v_run_energy") == [(pytest.approx(80.0, abs=1e-9),)]
+    for uid, start_ms, stop_ms in (("early", 10, 210), ("between", 110, 210), ("late", 210, 510)):
+        await store.start_run(Run(uid=uid, start_ns=T0_NS + start_ms * ms, devices=(counting.uid,)))
+        await store.write_events([], [], (uid, T0_NS + stop_ms * ms, "ok", None))
+    assert rows(Path(store.path), "SELECT run, energy_j FROM v_run_energy ORDER BY run") == [
+        ("between", pytest.approx(40.0, abs=0.02)),  # the latency shifts the midpoints by 50 µs
+        ("early", None),
+        ("late", None),
+    ]
 
 
 async def test_a_chunk_written_again_as_it_grows_replaces_itself(store: Store) -> None:

@@ -49,7 +49,7 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
         if command:
             for one in sources:
                 one.close()
-            return await _around(settings, command, stop)
+            return await _around(settings, command, stop, duration)
         collector = Collector(store, sources, spec=settings.source, period_s=settings.interval, runtime_dir=runtime_dir)
         async with collector:
             names = ", ".join(one.device.name for one in sources)
@@ -63,18 +63,18 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
     return 0
 
 
-async def _around(settings: Settings, command: list[str], stop: asyncio.Event) -> int:
+async def _around(settings: Settings, command: list[str], stop: asyncio.Event, duration: float | None) -> int:
     """Record a command as a run; return its own exit code."""
     from telemetry.recorder import Recorder
 
-    recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus)
+    recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus, interval=settings.interval)
     async with recorder:
         try:
             async with recorder.run(name=" ".join(command), runner="command"):
                 child = await asyncio.create_subprocess_exec(*command)
                 ended = asyncio.create_task(child.wait())
                 stopped = asyncio.create_task(stop.wait())
-                await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({ended, stopped}, timeout=duration, return_when=asyncio.FIRST_COMPLETED)
                 if not ended.done():
                     child.terminate()
                 stopped.cancel()

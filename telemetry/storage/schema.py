@@ -62,7 +62,8 @@ def create(path: Path) -> None:
             raise StoreError(_no_place(path, "no permission to write there")) from error
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # the folder is a file: said above, and there is no draft
+            draft.unlink(missing_ok=True)
 
 
 def _no_place(path: Path, why: str) -> str:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +33,9 @@ def _insert(table: str, columns: Sequence[str], conflict: str = "") -> str:
 _READING = _insert(
     "reading",
     ("device", "t_ns", "power_instant_mw", "power_average_mw", "energy_mj", "integral_uj", "since_ns", "latency_us"),
+)  # fmt: skip
+_reading = attrgetter(
+    "t_ns", "power_instant_mw", "power_average_mw", "energy_mj", "integral_uj", "since_ns", "latency_us"
 )  # fmt: skip
 _VITALS_COLUMNS = (
     "device", "t_ns", "temperature_c", "memory_used_bytes", "memory_reserved_bytes", "util_gpu_pct",
@@ -450,12 +454,6 @@ def _alive(pid: int | None) -> bool:
 
 def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
-
-
-def _reading(r: ReadingRow) -> tuple[Any, ...]:
-    return (
-        r.t_ns, r.power_instant_mw, r.power_average_mw, r.energy_mj, r.integral_uj, r.since_ns, r.latency_us,
-    )  # fmt: skip
 
 
 def _vitals(v: Vitals) -> tuple[Any, ...]:

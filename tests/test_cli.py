@@ -1,0 +1,185 @@
+"""The command line as a user meets it: a process of its own, its exit code, and what it prints where."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from chain_gguf import write_chain_gguf
+
+from telemetry.reports import schema
+
+DATA = Path(__file__).parent / "data"
+RECORDING = DATA / "oxford_rtx4090_transient.csv"
+FIRST, MIDDLE, LAST = "1689858995.561243", "1689859001.542520", "1689859007.542629"
+SIMULATED = ("--source", "simulated:h200")
+
+
+def telemetry(*line: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own and require its exit code."""
+    command = [sys.executable, "-m", "telemetry.cli", *map(str, line)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+def refused(*line: object, expect: int) -> str:
+    """Run a command that must fail; return its one line of explanation."""
+    done = telemetry(*line, expect=expect)
+    (words,) = done.stderr.splitlines()  # a traceback would be many
+    assert words.startswith("telemetry: ")
+    assert words.endswith(".")
+    assert done.stdout == ""
+    return words
+
+
+def store() -> Path:
+    """Return the store that the fixture of conftest names in the environment."""
+    return Path(os.environ["TELEMETRY_STORE"])
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.txt"
+    path.write_text("Once upon a time\n")
+    return path
+
+
+# Importing, and windows of what was imported.
+
+
+def test_an_imported_recording_answers_windows_with_its_published_energies() -> None:
+    telemetry("import", RECORDING, "--tz", "+01:00")
+    for begin, end, energy_j in ((FIRST, LAST, 2622.30), (FIRST, MIDDLE, 2254.00), (MIDDLE, LAST, 368.30)):
+        document = json.loads(telemetry("window", "--from", begin, "--to", end, "--format", "json").stdout)
+        jsonschema.validate(document, schema("window-1"))
+        assert document["energy"]["value_j"] == pytest.approx(energy_j, rel=1e-3)
+
+
+def test_a_window_an_hour_beside_the_readings_is_refused_and_names_the_hour_and_the_zone() -> None:
+    assert "UTC" in telemetry("import", RECORDING).stderr
+    words = refused("window", "--from", FIRST, "--to", LAST, expect=1)
+    assert "1.00 hours" in words
+    assert "--tz +01:00" in words
+
+
+def test_a_recording_is_not_imported_twice() -> None:
+    telemetry("import", RECORDING, "--tz", "+01:00")
+    assert "imported into" in refused("import", RECORDING, "--tz", "+01:00", expect=1)
+
+
+def test_a_recording_cut_in_mid_line_is_refused_by_line_and_leaves_no_store(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.csv"
+    lines = RECORDING.read_text().splitlines(keepends=True)[:403]
+    cut.write_text("".join(lines)[:-20])
+    assert "line 403" in refused("import", cut, "--tz", "+01:00", expect=1)
+    assert not store().exists()
+
+
+# What cannot be done is said in one sentence.
+
+
+def test_an_unknown_gpu_is_refused_and_the_known_ones_are_named() -> None:
+    words = refused("collect", *SIMULATED, "--gpus", "7", "--duration", "0.1", expect=2)
+    assert "'7'" in words
+    assert "GPU-51d00000-" in words
+
+
+def test_a_missing_model_and_an_empty_prompt_file_are_usage_errors(tmp_path: Path, prompts: Path) -> None:
+    nowhere, empty = tmp_path / "none.gguf", tmp_path / "empty.txt"
+    empty.touch()
+    assert "none.gguf" in refused("run", "llama", "--model", nowhere, "--prompts", prompts, expect=2)
+    assert "no prompt" in refused("run", "llama", "--model", prompts, "--prompts", empty, expect=2)
+    assert not store().exists()
+
+
+def test_a_model_that_is_no_gguf_is_refused(tmp_path: Path, prompts: Path) -> None:
+    model = tmp_path / "words.gguf"
+    model.write_text("This is no model.")
+    words = refused("run", "llama", "--model", model, "--prompts", prompts, *SIMULATED, expect=1)
+    assert "words.gguf is no GGUF file" in words
+
+
+def test_a_store_that_cannot_be_made_is_refused(prompts: Path) -> None:
+    # Below a file, for no permission stops root.
+    place = prompts / "telemetry.db"
+    assert str(place) in refused("collect", *SIMULATED, "--duration", "0.1", "--store", place, expect=1)
+
+
+def test_reading_a_store_that_is_not_there_does_not_make_it() -> None:
+    assert "There is no store" in refused("list", expect=1)
+    assert not store().exists()
+
+
+# Collecting.
+
+
+def test_collect_around_a_command_passes_its_exit_code_on_and_records_a_failed_run() -> None:
+    telemetry("collect", *SIMULATED, "--duration", "1", "--", "sh", "-c", "exit 3", expect=3)
+    (row,) = json.loads(telemetry("sql", "select status, runner from run", "--format", "json").stdout)
+    assert row == {"status": "failed", "runner": "command"}
+
+
+def test_a_detached_collector_is_seen_keeps_others_off_and_stops() -> None:
+    telemetry("collect", "--detach", *SIMULATED, "--duration", "30")
+    try:
+        seen = telemetry("status").stdout
+        words = refused("collect", *SIMULATED, "--duration", "0.1", expect=1)
+        assert str(store()) in seen
+        assert f"process {seen.split('pid ')[1].split(',')[0]}," in words
+    finally:
+        telemetry("stop")
+    assert telemetry("status").stdout == "no collector is running\n"
+    (row,) = json.loads(telemetry("sql", "select count(*) as n from reading", "--format", "json").stdout)
+    assert row["n"] > 0
+
+
+# A measured run, read back by every command.
+
+
+@pytest.mark.engine
+def test_a_measured_run_is_reported_listed_shown_and_kept_from_writers(tmp_path: Path, prompts: Path) -> None:
+    chain = write_chain_gguf(tmp_path / "chain.gguf")
+    line = ("--model", chain.path, "--prompts", prompts, "--repeat", "1", "--warmup", "0", *SIMULATED)
+    measured = telemetry("run", "llama", *line, "--format", "json").stdout
+    again = telemetry("report", "--format", "json").stdout
+    runs: list[dict[str, Any]] = []
+    for text in (measured, again):
+        document = json.loads(text)
+        jsonschema.validate(document, schema("report-1"))
+        runs += document["runs"]
+    tokens = 1 + len(prompts.read_text().split())  # BEGIN and a token a word
+    for run in runs:
+        assert (run["input_tokens"], run["output_tokens"]) == (tokens, chain.tokens_after(tokens))
+        assert run["simulated"]
+    assert runs[0]["energy"] == runs[1]["energy"]
+
+    uid = runs[0]["run"]
+    listing = json.loads(telemetry("list", "--format", "json").stdout)
+    jsonschema.validate(listing, schema("list-1"))
+    assert [one["run"] for one in listing["runs"]] == [uid]
+    assert uid in telemetry("show", uid[:6], "--format", "csv").stdout
+    assert "begins with zz" in refused("show", "zz", expect=1)
+    assert "simulated" in telemetry("report", "--strict", "--format", "md", expect=3).stdout
+    assert "read-only" in refused("sql", "delete from run", expect=2)
+    assert telemetry("sql", "select count(*) from run", "--format", "csv").stdout.split() == ["count(*)", "1"]
+
+
+# What is here.
+
+
+def test_config_says_where_a_setting_comes_from() -> None:
+    document = json.loads(telemetry("config", "--format", "json").stdout)
+    found = {one["name"]: (one["value"], one["origin"]) for one in document["settings"]}
+    assert found["store"] == (str(store()), "environment TELEMETRY_STORE")
+    assert found["interval"] == ("0.02", "default")
+
+
+def test_doctor_finds_the_simulated_device_and_makes_no_store() -> None:
+    checks = json.loads(telemetry("doctor", *SIMULATED, "--format", "json").stdout)["checks"]
+    assert ("NVIDIA H200 (simulated)", "yes") in [(one["what"], one["state"]) for one in checks]
+    assert not store().exists()
