@@ -6,7 +6,7 @@ from threading import Lock
 
 from telemetry.model import Device, Gap, Reading, ReadingRow, Vitals, power_column
 
-ALIVE_NS = 1_000_000_000  # a row at least so often, changed or not
+ALIVE_NS = 1_000_000_000  # no two rows lie further apart, changed or not
 _HALF_PICOJOULES_PER_UJ = 2_000_000  # (mW + mW) · ns, the trapezoid before it is halved
 
 Item = tuple[str, ReadingRow | Vitals | Gap]  # with the UID of the device it speaks of
@@ -103,7 +103,7 @@ class Reducer:
 
     def _is_due(self, row: ReadingRow) -> bool:
         last = self._row
-        if last is None or row.since_ns > 3 * self.period_ns or row.t_ns - last.t_ns >= ALIVE_NS:
+        if last is None or row.since_ns > 3 * self.period_ns or row.t_ns - last.t_ns > ALIVE_NS - 2 * self.period_ns:
             return True
         return _values(row) != _values(last)
 

@@ -55,6 +55,9 @@ class Collector:
         self._trouble: str | None = None
         self._samplers: list[Sampler] = []
         self._stopping = asyncio.Event()
+        self._silent = False  # the samplers hand on nothing more, though one may be stuck in a call
+        self._busy_since_ns: int | None = None
+        self._dropped = 0
 
     async def __aenter__(self) -> Self:
         store = self._store
@@ -89,6 +92,7 @@ class Collector:
         try:
             stops = [asyncio.to_thread(sampler.stop, STOP_S) for sampler in self._samplers]
             await asyncio.gather(*stops)
+            self._silent = True
             await self._writer
         finally:
             self._let_go()
@@ -148,7 +152,7 @@ class Collector:
         offset, slept = self._store.clock.offset_ns(), clocks.suspended_ns()
         beat = time.monotonic()
         while True:
-            stopping = self._stopping.is_set() and not any(s.running for s in self._samplers)
+            stopping = self._silent
             taken = await self._drain()
             if stopping and taken:
                 await self._beat(stopped=True)
@@ -171,9 +175,19 @@ class Collector:
                 await self._store.write_items(self._spool)
             except StoreBusy as error:
                 self._trouble = str(error)
+                self._busy_since_ns = self._busy_since_ns or self._store.clock.now_ns()
                 return False
             self._rows += len(self._spool)
-            self._spool, self._trouble = [], None
+            self._spool, self._trouble = self._lost_rows(), None
+            self._busy_since_ns = None
+
+    def _lost_rows(self) -> list[Item]:
+        """Return a gap for each device when rows found no room while the store took none."""
+        if self._channel.dropped == self._dropped or self._busy_since_ns is None:
+            return []
+        self._dropped = self._channel.dropped
+        lost = Gap(from_ns=self._busy_since_ns, to_ns=self._store.clock.now_ns(), reason="dropped")
+        return [(source.device.uid, lost) for source in self._sources]
 
     async def _beat(self, *, stopped: bool) -> None:
         try:
