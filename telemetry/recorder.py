@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 from telemetry.clock import SteadyClock
 from telemetry.collector.lock import holder
 from telemetry.collector.service import Collector
-from telemetry.collector.sources.select import open_sources
+from telemetry.collector.sources.select import check_sources, open_sources
 from telemetry.errors import CollectorRunning, StoreBusy, UserError
 from telemetry.join import report
 from telemetry.model import CountSource, FinishReason, RequestRow, Run, TokenChunk, TokenKind
@@ -60,6 +60,10 @@ class Recorder:
         self._last_stop = 0.0
 
     async def __aenter__(self) -> Self:
+        if self._collect:
+            await asyncio.to_thread(
+                check_sources, self.settings.source, self.settings.gpus, Path(self.settings.runtime_dir)
+            )
         self.store = await open_store(self.settings.store)
         self.collector: Collector | None = None
         self._followers: list[Any] = []

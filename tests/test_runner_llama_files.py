@@ -36,7 +36,7 @@ def gguf_like(tmp_path: Path) -> Path:
 
 def test_without_the_engine_the_error_says_how_to_get_it(gguf_like: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    with pytest.raises(RunnerError, match=r"not installed.*pip install 'telemetry\[llama\]'"):
+    with pytest.raises(RunnerError, match=r"not installed.*pip install 'llama-cpp-python"):
         open_llama(gguf_like)
 
 

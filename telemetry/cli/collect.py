@@ -37,13 +37,14 @@ def collect(
 
 async def _collect(settings: Settings, duration: float | None, command: list[str] | None) -> int:
     from telemetry.collector.service import Collector
-    from telemetry.collector.sources.select import open_sources
+    from telemetry.collector.sources.select import check_sources, open_sources
     from telemetry.storage.store import open_store
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     runtime_dir = Path(settings.runtime_dir)
+    check_sources(settings.source, settings.gpus, runtime_dir)
     async with await open_store(settings.store) as store:
         sources = open_sources(settings.source, settings.gpus, store.clock, runtime_dir)
         if command:

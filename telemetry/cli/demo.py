@@ -44,13 +44,11 @@ def demo(
 
 
 def _settings(store: str | None) -> Settings:
-    from telemetry.clock import SteadyClock, take_anchor
-    from telemetry.collector.sources.select import open_sources
+    from telemetry.collector.sources.select import check_sources
 
     settings = load_settings({"store": store})
     try:
-        for one in open_sources(settings.source, settings.gpus, SteadyClock(take_anchor()), Path(settings.runtime_dir)):
-            one.close()
+        check_sources(settings.source, settings.gpus, Path(settings.runtime_dir))
     except SourceUnavailable:
         say("GPU: none here, so a SIMULATED H200 that follows the events stands in. Its joules are not real.")
         return load_settings({"store": store, "source": "simulated:h200"})

@@ -79,9 +79,11 @@ def llama(
     """Measure a GGUF model in llama.cpp."""
     from telemetry.reports import to_csv, to_markdown, to_table
     from telemetry.runners import open_llama, read_prompts
+    from telemetry.runners.llama_engine import check_gguf
 
     if not model.exists():
         raise UsageError(f"There is no model file {model}. Check --model.")
+    check_gguf(model)  # before a store is made for nothing
     texts = read_prompts(prompts)
     settings = load_settings({"store": store, "source": source, "gpus": gpus})
 

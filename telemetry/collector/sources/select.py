@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from telemetry.clock import SteadyClock
+from telemetry.clock import SteadyClock, take_anchor
 from telemetry.collector.sources.base import Source
 from telemetry.errors import SourceUnavailable, UsageError
 
@@ -28,6 +28,12 @@ def open_sources(spec: str, gpus: str, clock: SteadyClock, runtime_dir: Path) ->
     if kind == "replay":
         return _open_replay(spec.partition(":")[2], clock)
     raise UsageError(f"There is no source {spec!r}. Write {_FORMS}.")
+
+
+def check_sources(spec: str, gpus: str, runtime_dir: Path) -> None:
+    """Raise what `open_sources` would, before anything is made for readings that cannot come."""
+    for source in open_sources(spec, gpus, SteadyClock(take_anchor()), runtime_dir):
+        source.close()
 
 
 def _open_auto(gpus: str, clock: SteadyClock) -> list[Source]:
