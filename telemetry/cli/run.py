@@ -83,8 +83,8 @@ def llama(
 
     if not model.exists():
         raise UsageError(f"There is no model file {model}. Check --model.")
-    check_gguf(model)  # before a store is made for nothing
     texts = read_prompts(prompts)
+    check_gguf(model)  # before a store is made for nothing
     settings = load_settings({"store": store, "source": source, "gpus": gpus})
 
     def opened() -> Any:
