@@ -239,6 +239,10 @@ class Store:
 
     async def write_items(self, items: Sequence[Item]) -> None:
         """Write readings, vitals and gaps of registered devices in one transaction."""
+        async with self._transaction() as c:
+            await self._insert_items(c, items)
+
+    async def _insert_items(self, c: AsyncConnection, items: Sequence[Item]) -> None:
         readings, vitals, gaps = [], [], []
         for uid, item in items:
             number = self._devices[uid]
@@ -248,10 +252,9 @@ class Store:
                 vitals.append((number, *_vitals(item)))
             else:
                 gaps.append((number, item.from_ns, item.to_ns, item.reason))
-        async with self._transaction() as c:
-            for statement, rows in ((_READING, readings), (_VITALS, vitals), (_GAP, gaps)):
-                if rows:
-                    await c.exec_driver_sql(statement, rows)
+        for statement, rows in ((_READING, readings), (_VITALS, vitals), (_GAP, gaps)):
+            if rows:
+                await c.exec_driver_sql(statement, rows)
 
     async def checkpoint(self) -> None:
         """Move what is committed from the log into the file, as far as readers allow."""
@@ -327,9 +330,6 @@ class Store:
         if await self.fetch("SELECT 1 FROM import_file WHERE sha256 = ?", (file[0],)):
             raise StoreError(f"{file[1]} was imported into {self.path} before. Nothing was added.")
         await self.write_devices(devices)
-        readings = [(self._devices[u], *_reading(i)) for u, i in items if isinstance(i, ReadingRow)]
-        vitals = [(self._devices[u], *_vitals(i)) for u, i in items if isinstance(i, Vitals)]
-        gaps = [(self._devices[u], i.from_ns, i.to_ns, i.reason) for u, i in items if isinstance(i, Gap)]
         columns = (
             "uid",
             "host",
@@ -343,9 +343,7 @@ class Store:
             "state",
         )
         async with self._transaction() as c:
-            for statement, rows in ((_READING, readings), (_VITALS, vitals), (_GAP, gaps)):
-                if rows:
-                    await c.exec_driver_sql(statement, rows)
+            await self._insert_items(c, items)
             found = await c.exec_driver_sql(
                 _insert("session", columns, "RETURNING id"),
                 (
