@@ -26,8 +26,6 @@ class RecordedSink:
     def __init__(self, run: RunRecorder) -> None:
         self._run = run
         self._request: RequestRecorder | None = None
-        self.output_tokens = 0
-        self.text = ""
 
     def _of(self) -> RequestRecorder:
         if self._request is None:
@@ -52,7 +50,6 @@ class RecordedSink:
         count_source: CountSource,
         text: str,
     ) -> None:
-        self.output_tokens, self.text = output_tokens, text
         self._of().end(mono_ns, finish_reason=finish_reason, output_tokens=output_tokens, count_source=count_source)
 
     def fail(self, mono_ns: int, error: RunnerError) -> None:
@@ -83,7 +80,7 @@ async def run_experiment(
                 progress(k, total, "warm-up" if warmup else f"repeat {k - plan.warmup + 1}")
                 await thread.call(runner.reset)
                 run = recorder.run(
-                    name=f"{about.model} #{k - plan.warmup + 1}" if not warmup else f"{about.model} warm-up",
+                    name=f"warm-up {k + 1}" if warmup else f"repeat {k - plan.warmup + 1}",
                     experiment=experiment,
                     model=about.model,
                     runner=about.runner,

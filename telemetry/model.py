@@ -194,5 +194,18 @@ class Estimate:
     lo: float | None
     hi: float | None
     method: str
-    grade: Literal["A", "B", "C", "U"]
+    grade: Literal["A", "B", "C", "U", "n/a"]  # n/a: a count or a time, which carries no bounds
     flags: tuple[str, ...] = ()
+
+
+ALL_DEVICES = 0  # in the place of a device's number: the devices of a run together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """An estimate that the store keeps, of a run or of one device in it, by the store's own numbers."""
+
+    run: int
+    device: int
+    quantity: str
+    estimate: Estimate

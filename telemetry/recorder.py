@@ -5,6 +5,7 @@ running on them already, or by one of its own.
 """
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from telemetry.clock import SteadyClock
 from telemetry.collector.lock import holder
 from telemetry.collector.service import Collector
 from telemetry.collector.sources.select import check_sources, open_sources
-from telemetry.errors import CollectorRunning, StoreBusy, UserError
+from telemetry.errors import CollectorRunning, StoreBusy, StoreError, UserError
 from telemetry.join import report
 from telemetry.model import CountSource, FinishReason, RequestRow, Run, TokenChunk, TokenKind
 from telemetry.settings import load_settings
@@ -32,6 +33,7 @@ LEAD_S = 0.5  # and how long they go before the first run, so that its start doe
 TAIL_S = 2.5  # how long readings go on after the last run, so that its end lies between updates
 
 T = TypeVar("T")
+log = logging.getLogger("telemetry")
 
 
 class Recorder:
@@ -69,9 +71,11 @@ class Recorder:
         self._followers: list[Any] = []
         self.devices: tuple[str, ...] = ()
         try:
-            await self.store.mark_dead()
+            dead = await self.store.mark_dead()
             if self._collect:
                 await self._see_to_readings()
+            for pid, run in dead:  # a simulated GPU would go on working for them
+                self.tell("clear", f"{pid}:{run}")
         except BaseException:
             await self.store.close()
             raise
@@ -137,11 +141,17 @@ class Recorder:
                     self._open.remove(request)
 
     async def _flush_often(self) -> None:
+        trouble = None
         while not self._done.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._done.wait(), FLUSH_S)
-            with suppress(StoreBusy):  # nothing is lost: the rows stay pending
+            try:
                 await self.flush()
+                trouble = None
+            except (StoreBusy, StoreError) as error:  # nothing is lost: the rows stay pending
+                if trouble != str(error):
+                    log.warning("%s Tokens wait in memory and are tried again.", error)
+                trouble = str(error)
 
     async def _see_to_readings(self) -> None:
         runtime_dir = Path(self.settings.runtime_dir)
@@ -208,6 +218,9 @@ class RunRecorder:
     ) -> None:
         recorder = self._recorder
         stop_ns = recorder.store.clock.now_ns()
+        for request in recorder._open:
+            if request.run == self.uid and not request.ended:
+                request.fail("the run ended before the request did")
         recorder.tell("clear", f"{os.getpid()}:{self.uid}")
         await recorder.flush()
         status, why = ("failed", f"{kind.__name__}: {error}") if kind else ("ok", None)
@@ -246,7 +259,7 @@ class RequestRecorder:
     def __init__(self, recorder: Recorder, run: str, number: int, input_tokens: int | None) -> None:
         self._recorder = recorder
         self._key = f"{os.getpid()}:{run}:{number}"
-        self._run, self._number = run, number
+        self.run, self._number = run, number
         self._submitted = time.monotonic_ns()
         self._started: int | None = None
         self._ended: int | None = None
@@ -276,11 +289,16 @@ class RequestRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ended is None:
+        if not self.ended:
             if kind:
                 self.fail(f"{kind.__name__}: {error}")
             else:
                 self.end()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the request has an answer or has failed."""
+        return self._ended is not None
 
     def start(self, mono_ns: int | None = None) -> None:
         """The prefill begins."""
@@ -293,23 +311,20 @@ class RequestRecorder:
 
     def token(self) -> None:
         """One output token is there, now."""
-        stamps = self._stamps
-        stamps.append(time.monotonic_ns())
-        if self._counted == 0 and len(stamps) == 1:
-            self._recorder.tell("first_token", self._key)
+        self.token_at(time.monotonic_ns())
 
     def token_at(self, mono_ns: int) -> None:
         """One output token was there at this CLOCK_MONOTONIC time."""
-        self._stamps.append(mono_ns)
-        if self._counted == 0 and len(self._stamps) == 1:
+        if not self._stamps and not self._counted:
             self._recorder.tell("first_token", self._key)
+        self._stamps.append(mono_ns)
 
     def tokens(self, n: int) -> None:
         """Several output tokens arrived together, now."""
         if n == 1:
             self.token()
             return
-        if not self._counted and not self._stamps:
+        if not self._stamps and not self._counted:
             self._recorder.tell("first_token", self._key)
         with self._lock:
             if self._stamps:
@@ -350,12 +365,12 @@ class RequestRecorder:
             for k in range(0, len(stamps), CHUNK):
                 part = stamps[k : k + CHUNK]
                 if begin + k + len(part) > self.written:
-                    chunks.append(_chunk(clock, self._run, self._number, begin + k, kind, part))
+                    chunks.append(_chunk(clock, self.run, self._number, begin + k, kind, part))
             if stamps:
                 first, last = first or stamps[0], stamps[-1]
             total = begin + len(stamps)
         row = RequestRow(
-            run=self._run,
+            run=self.run,
             number=self._number,
             submitted_ns=clock.at(self._submitted),
             started_ns=_at(clock, self._started),

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,43 @@ def test_a_detached_collector_is_seen_keeps_others_off_and_stops() -> None:
     assert telemetry("status").stdout == "no collector is running\n"
     (row,) = json.loads(telemetry("sql", "select count(*) as n from reading", "--format", "json").stdout)
     assert row["n"] > 0
+
+
+def collector(log: Path) -> subprocess.Popen[bytes]:
+    """Start a collector that writes its words to a file; return it when it collects."""
+    command = [sys.executable, "-m", "telemetry.cli", "collect", *SIMULATED]
+    with log.open("wb") as words:
+        started = subprocess.Popen(command, stderr=words)
+    while b"Collecting" not in log.read_bytes():
+        assert started.poll() is None
+        time.sleep(0.02)
+    return started
+
+
+def test_a_hangup_opens_the_log_again_where_there_is_one(tmp_path: Path) -> None:
+    log, rotated = tmp_path / "log", tmp_path / "log.1"
+    with collector(log) as started:
+        log.rename(rotated)
+        started.send_signal(signal.SIGHUP)
+        while not log.exists():
+            assert started.poll() is None
+            time.sleep(0.02)
+        started.terminate()
+    assert started.returncode == 0
+    assert log.read_text().startswith("Stopped: ")
+    assert "Stopped" not in rotated.read_text()
+
+
+def test_a_hangup_of_the_terminal_stops_cleanly() -> None:
+    command = [sys.executable, "-m", "telemetry.cli", "collect", *SIMULATED]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as started:
+        assert started.stderr is not None
+        assert b"Collecting" in started.stderr.readline()
+        started.send_signal(signal.SIGHUP)
+        assert b"Stopped: " in started.stderr.read()
+    assert started.returncode == 0
+    (row,) = json.loads(telemetry("sql", "select state from session", "--format", "json").stdout)
+    assert row == {"state": "clean"}
 
 
 # A measured run, read back by every command.

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from stored import rows
 
 from telemetry.errors import CollectorRunning, UserError
 from telemetry.join import report
@@ -20,11 +20,6 @@ from telemetry.recorder import Recorder
 from telemetry.storage.store import open_store
 
 CONSTANT = "simulated:h200,wave=constant:400,gain=1,offset=0"
-
-
-def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
 
 
 @contextmanager
@@ -129,6 +124,31 @@ def test_a_run_that_raises_is_recorded_as_failed_with_the_tokens_that_came(tmp_p
         ("failed", "Broken: no memory left", 2, "error"),
         ("ok", None, 1, "stop"),
     ]
+
+
+def test_a_request_left_open_is_failed_with_its_run_and_keeps_its_tokens(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "t.db", collect=False) as recorder, recorder.run() as run:
+        request = run.request()
+        request.start()
+        request.token()
+    assert rows(tmp_path / "t.db", "SELECT r.status, q.status, q.error, q.output_tokens FROM run r, request q") == [
+        ("ok", "failed", "the run ended before the request did", 1)
+    ]
+
+
+async def test_tokens_wait_while_the_store_is_locked_and_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Recorder(tmp_path / "t.db", collect=False) as recorder, recorder.run() as run:
+        await recorder.store.fetch("PRAGMA busy_timeout=50")
+        with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with run.request() as request:
+                request.token()
+            while "Tokens wait in memory" not in caplog.text:
+                await asyncio.sleep(0.02)
+            other.execute("ROLLBACK")
+    assert rows(tmp_path / "t.db", "SELECT status, output_tokens FROM request") == [("ok", 1)]
 
 
 async def test_a_run_is_entered_the_way_its_recorder_was(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine
+from stored import rows
 
 from telemetry.errors import StoreBusy, StoreError
 from telemetry.model import Device, Gap, ReadingRow, RequestRow, Run, TokenChunk
@@ -30,11 +31,6 @@ T0_NS = 1_700_000_000_000_000_000
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with await open_store(tmp_path / "t.db") as opened:
         yield opened
-
-
-def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
 
 
 def reading(t_ns: int) -> ReadingRow:
@@ -207,7 +203,7 @@ async def test_a_recording_is_imported_once(store: Store) -> None:
 
 async def test_an_import_that_fails_at_its_last_row_leaves_no_row(store: Store) -> None:
     items: list[Item] = [(GPU.uid, reading(T0_NS)), (GPU.uid, reading(T0_NS))]  # one time twice
-    with pytest.raises(Exception, match="UNIQUE constraint"):
+    with pytest.raises(StoreError, match="holds a reading of this device at this time already"):
         await store.write_import(("abc", "t.csv", "f", True, "[]"), [GPU], items, "1", (T0_NS, T0_NS))
     for table in ("reading", "session", "import_file"):
         assert rows(Path(store.path), f"SELECT count(*) FROM {table}") == [(0,)], table

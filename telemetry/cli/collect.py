@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -41,8 +42,13 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
     from telemetry.storage.store import open_store
 
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    if stat.S_ISREG(os.fstat(2).st_mode):  # words go to a log
+        loop.add_signal_handler(signal.SIGHUP, _open_log_again, Path("/proc/self/fd/2").readlink())
+    else:  # the terminal is gone
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     runtime_dir = Path(settings.runtime_dir)
     check_sources(settings.source, settings.gpus, runtime_dir)
     async with await open_store(settings.store) as store:
@@ -62,6 +68,13 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
         say("")
     say(f"Stopped: {status.rows} rows of {status.health.polls} polls, {status.health.missed} missed.")
     return 0
+
+
+def _open_log_again(log: Path) -> None:
+    """Write words into the file of that name from now on: the one they went to has been rotated."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 async def _around(settings: Settings, command: list[str], stop: asyncio.Event, duration: float | None) -> int:

@@ -1,6 +1,7 @@
 """run llama: one experiment with llama.cpp."""
 
 import asyncio
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,11 +46,14 @@ def measure(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
     async def work() -> dict[str, Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # as Ctrl-C: the run is kept
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("opening", total=repeat + warmup)
+            shown = bar.add_task("opening", total=repeat + warmup)
 
             def progress(done: int, total: int, what: str) -> None:
-                bar.update(task, completed=done, total=total, description=what)
+                bar.update(shown, completed=done, total=total, description=what)
 
             recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus)
             async with recorder:
@@ -57,7 +61,10 @@ def measure(
         async with await open_store(settings.store) as store:
             return await report(store, tuple(uids))
 
-    return asyncio.run(work())
+    try:
+        return asyncio.run(work())
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
 
 
 def llama(

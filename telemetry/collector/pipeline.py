@@ -117,13 +117,14 @@ class Channel:
         self._items: deque[Item] = deque()
         self._lock = Lock()
         self._dropped = 0
+        self._lost: dict[str, Gap] = {}
         self._peak = 0
 
     def put(self, item: Item) -> bool:
         """Append an item; return False, and count it as dropped, when there is no room."""
         with self._lock:
             if len(self._items) >= self._capacity:
-                self._dropped += 1
+                self._drop(item)
                 return False
             self._items.append(item)
             self._peak = max(self._peak, len(self._items))
@@ -133,6 +134,22 @@ class Channel:
         """Take out up to `limit` items, the oldest first."""
         with self._lock:
             return [self._items.popleft() for _ in range(min(limit, len(self._items)))]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def lost(self) -> list[Item]:
+        """Take out a gap for each device whose items found no room, from the first to the last of them."""
+        with self._lock:
+            lost, self._lost = self._lost, {}
+        return list(lost.items())
+
+    def _drop(self, item: Item) -> None:
+        uid, what = item
+        from_ns, to_ns = (what.from_ns, what.to_ns) if isinstance(what, Gap) else (what.t_ns, what.t_ns)
+        before = self._lost.get(uid)
+        self._lost[uid] = Gap(from_ns=before.from_ns if before else from_ns, to_ns=to_ns, reason="dropped")
+        self._dropped += 1
 
     @property
     def dropped(self) -> int:

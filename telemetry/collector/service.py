@@ -1,10 +1,12 @@
 """A collector: locks its devices, polls each in a thread, and writes what they read through one writer."""
 
 import asyncio
+import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +18,16 @@ from telemetry.collector.lock import DeviceLock, Holder
 from telemetry.collector.pipeline import Channel, Item
 from telemetry.collector.sampler import Sampler
 from telemetry.collector.sources.base import Source
-from telemetry.errors import StoreBusy
+from telemetry.errors import StoreBusy, StoreError
 from telemetry.model import Gap
 from telemetry.storage.store import SessionHealth, Store
 
 FLUSH_S = 0.2
+SLOWEST_S = 2.0  # between tries while the store takes nothing
 BATCH = 1000
 CAPACITY = 100_000  # some minutes of eight devices while the store is locked or its disk full
 STEP_NS = 5_000_000
+log = logging.getLogger("telemetry")
 STOP_S = 0.5
 
 
@@ -31,7 +35,6 @@ STOP_S = 0.5
 class Status:
     """How a collector does, for the live line."""
 
-    elapsed_s: float
     rows: int
     health: SessionHealth
     devices: tuple[tuple[str, Any], ...]  # (name, SamplerHealth)
@@ -56,8 +59,6 @@ class Collector:
         self._samplers: list[Sampler] = []
         self._stopping = asyncio.Event()
         self._silent = False  # the samplers hand on nothing more, though one may be stuck in a call
-        self._busy_since_ns: int | None = None
-        self._dropped = 0
 
     async def __aenter__(self) -> Self:
         store = self._store
@@ -74,7 +75,8 @@ class Collector:
         except BaseException:
             self._let_go()
             raise
-        self._cpu_ns, self._began = time.process_time_ns(), time.monotonic()
+        self._offset_ns, self._slept_ns = await store.offset_ns(), clocks.suspended_ns()
+        self._cpu_ns = time.process_time_ns()
         for k, source in enumerate(self._sources):
             stagger_s = self._period_s * k / len(self._sources)
             self._samplers.append(
@@ -119,7 +121,6 @@ class Collector:
     def status(self) -> Status:
         """Return how the collector does."""
         return Status(
-            elapsed_s=time.monotonic() - self._began,
             rows=self._rows,
             health=self._health(),
             devices=tuple(
@@ -149,21 +150,28 @@ class Collector:
         )
 
     async def _write(self) -> None:
-        offset, slept = self._store.clock.offset_ns(), clocks.suspended_ns()
-        beat = time.monotonic()
+        beat, pause_s = time.monotonic(), FLUSH_S
         while True:
             stopping = self._silent
             taken = await self._drain()
+            pause_s = FLUSH_S if taken else min(2 * pause_s, SLOWEST_S)
             if stopping and taken:
                 await self._beat(stopped=True)
                 return
             if stopping and time.monotonic() - beat > 1.5:
-                return  # the store takes nothing: the next start marks this session unclean
+                raise StoreBusy(f"{self._trouble} {len(self._spool) + len(self._channel)} rows are lost.")
             if time.monotonic() - beat >= 1.0 and not stopping and taken:
                 beat = time.monotonic()
                 await self._beat(stopped=False)
-                offset, slept = await self._mind_clock(offset, slept)
-            await asyncio.sleep(0.02 if self._stopping.is_set() else FLUSH_S)
+            await self._rest(pause_s)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait for the next flush; while stopping, only a moment."""
+        if self._stopping.is_set():
+            await asyncio.sleep(0.02)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _drain(self) -> bool:
         """Write what waits; False while the store takes nothing, and the rows are kept."""
@@ -173,39 +181,38 @@ class Collector:
                 return True
             try:
                 await self._store.write_items(self._spool)
-            except StoreBusy as error:
-                self._trouble = str(error)
-                self._busy_since_ns = self._busy_since_ns or self._store.clock.now_ns()
+            except (StoreBusy, StoreError) as error:
+                self._complain(error)
                 return False
             self._rows += len(self._spool)
-            self._spool, self._trouble = self._lost_rows(), None
-            self._busy_since_ns = None
+            self._spool = self._channel.lost()
+            if self._trouble:
+                log.warning("%s takes rows again.", self._store.path)
+            self._trouble = None
 
-    def _lost_rows(self) -> list[Item]:
-        """Return a gap for each device when rows found no room while the store took none."""
-        if self._channel.dropped == self._dropped or self._busy_since_ns is None:
-            return []
-        self._dropped = self._channel.dropped
-        lost = Gap(from_ns=self._busy_since_ns, to_ns=self._store.clock.now_ns(), reason="dropped")
-        return [(source.device.uid, lost) for source in self._sources]
+    def _complain(self, error: StoreBusy | StoreError) -> None:
+        if self._trouble != str(error):
+            log.warning("%s Rows wait in memory (room for %d) and are tried again.", error, CAPACITY)
+        self._trouble = str(error)
 
     async def _beat(self, *, stopped: bool) -> None:
         try:
             await self._store.heartbeat(self._session, self._health(), stopped=stopped)
             await self._store.checkpoint()
-        except StoreBusy as error:
-            self._trouble = str(error)
+            await self._mind_clock()
+        except (StoreBusy, StoreError) as error:
+            self._complain(error)
 
-    async def _mind_clock(self, offset: int, slept: int) -> tuple[int, int]:
-        now_off, now_slept = self._store.clock.offset_ns(), clocks.suspended_ns()
-        suspended = now_slept - slept > STEP_NS
-        if abs(now_off - offset) <= STEP_NS and not suspended:
-            return offset, slept
-        now = self._store.clock.now_ns()
-        await self._store.write_clock_step(now, now_off, "suspend" if suspended else "step")
-        if suspended:
-            items: list[Item] = [
-                (s.device.uid, Gap(from_ns=now - 1_000_000_000, to_ns=now, reason="suspend")) for s in self._sources
-            ]
-            await self._store.write_items(items)
-        return now_off, now_slept
+    async def _mind_clock(self) -> None:
+        """Write down that the wall clock has moved beside the steady one, and a sleep of the host as a gap."""
+        store = self._store
+        offset_ns, slept_ns = store.clock.offset_ns(), clocks.suspended_ns()
+        suspended = slept_ns - self._slept_ns > STEP_NS
+        if abs(offset_ns - self._offset_ns) <= STEP_NS and not suspended:
+            return
+        now_ns = store.clock.now_ns()
+        await store.write_clock_step(now_ns, offset_ns, "suspend" if suspended else "step")
+        self._offset_ns, self._slept_ns = offset_ns, slept_ns
+        if suspended:  # the steady clock stood still meanwhile: the gap is the second in which that was
+            gap = Gap(from_ns=now_ns - 1_000_000_000, to_ns=now_ns, reason="suspend")
+            await store.write_items([(source.device.uid, gap) for source in self._sources])

@@ -21,12 +21,14 @@ from telemetry.reports.wording import (
     printable,
     report_notes,
     sentence,
+    short,
     simulated_line,
 )
 
 Document = Mapping[str, Any]
 Fields = Mapping[str, Callable[[Document], str]]
 
+MOST_ROWS = 200  # in a table; more than that nobody reads, and rich takes seconds to lay out
 WIDE_COLUMNS = 120  # below this a report's table would fold its numbers, so each run becomes a record
 
 
@@ -40,7 +42,7 @@ def _listed(codes: Iterable[str]) -> str:
 
 
 _RUN: Fields = {
-    "run": lambda run: printable(run["run"]),
+    "run": lambda run: short(run["run"]),
     "name": lambda run: printable(run["name"]),
     "model": lambda run: printable(run["model"]),
     "runner": lambda run: printable(run["runner"]),
@@ -85,7 +87,7 @@ _WINDOW: Fields = {
     "grade": lambda device: printable(device["energy"]["grade"]),
 }
 _LIST: Fields = {
-    "run": lambda run: printable(run["run"]),
+    "run": lambda run: short(run["run"]),
     "name": lambda run: printable(run["name"]),
     "model": lambda run: printable(run["model"]),
     "start": lambda run: printable(run["start"]),
@@ -117,13 +119,14 @@ def to_json(document: Document) -> str:
 def to_table(report: Document, console: Console) -> None:
     """Print a report: a table at 120 columns or more, else a record a run; then what the flags mean."""
     _loud(simulated_line(report), console)
-    if not report["runs"]:
+    runs = _newest(report["runs"], console)
+    if not runs:
         console.print("There are no runs.")
     elif console.width >= WIDE_COLUMNS:
-        styles = ["dim" if run["warmup"] else "" for run in report["runs"]]
-        console.print(_table(report["runs"], _RUN, _RUN_STACKS, styles))
+        styles = ["dim" if run["warmup"] else "" for run in runs]
+        console.print(_table(runs, _RUN, _RUN_STACKS, styles))
     else:
-        for run in report["runs"]:
+        for run in runs:
             _record(run, _RUN, console, style="dim" if run["warmup"] else "")
     if report["groups"]:
         console.print(_table(report["groups"], _GROUP))
@@ -155,12 +158,23 @@ def window_markdown(window: Document) -> str:
 def list_table(listing: Document, console: Console) -> None:
     """Print the runs of a store."""
     _loud(simulated_line(listing), console)
-    console.print(_table(listing["runs"], _LIST) if listing["runs"] else "There are no runs.")
+    runs = _newest(listing["runs"], console)
+    console.print(_table(runs, _LIST) if runs else "There are no runs.")
 
 
 def list_markdown(listing: Document) -> str:
     """Return the runs of a store as Markdown."""
     return _document(simulated_line(listing), [_markdown(listing["runs"], _LIST)], [])
+
+
+def _newest(runs: Sequence[Document], console: Console) -> Sequence[Document]:
+    """Return the last of the runs, saying how many are left out."""
+    if len(runs) > MOST_ROWS:
+        console.print(
+            f"The newest {MOST_ROWS} of {len(runs)} runs are shown. "
+            "Name runs to see others; --format csv, json and md hold all."
+        )
+    return runs[-MOST_ROWS:]
 
 
 def _window_head(window: Document) -> list[str]:

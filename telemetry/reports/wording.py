@@ -1,7 +1,7 @@
 """Numbers, intervals and reasons as people read them. What was not measured is a dash, never a 0."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from telemetry.analysis import FLAGS
@@ -72,28 +72,34 @@ def sentence(code: str) -> str:
     return FLAGS[code].sentence if code in FLAGS else "This version does not know the code."
 
 
-def label(run: Mapping[str, Any]) -> str:
-    """Return a run's name with its UID, or the UID alone."""
-    uid = printable(run["run"])
-    return f"{printable(run['name'])} ({uid})" if run.get("name") else uid
+def short(uid: object) -> str:
+    """Return as much of a run's uid as people type; commands take any beginning of it."""
+    return printable(uid)[:8]
 
 
 def report_notes(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines below a report: each flag explained once, then each run's verdict."""
+    """Return the lines below a report: each flag explained once, then each verdict with the runs it holds for."""
     runs = report["runs"]
     flags = dict.fromkeys(code for run in runs for code in run["flags"])
     lines = [f"{printable(code)}: {sentence(code)}" for code in flags]
+    verdicts: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for run in runs:
-        verdict = run["verdict"]
-        if verdict["publishable"]:
-            lines.append(f"{label(run)}: publishable.")
-        else:
-            because = " ".join(f"{sentence(code)} ({printable(code)})" for code in verdict["reasons"])
-            lines.append(f"{label(run)}: not publishable. {because}")
+        reasons = () if run["verdict"]["publishable"] else tuple(run["verdict"]["reasons"])
+        verdicts.setdefault(reasons, []).append(run)
+    for reasons, members in verdicts.items():
+        because = " ".join(f"{sentence(code)} ({printable(code)})" for code in reasons)
+        judged = f"not publishable. {because}" if reasons else "publishable."
+        lines.append(f"{_named(members, runs)}: {judged}")
     return lines
 
 
 def simulated_line(report: Mapping[str, Any]) -> str | None:
     """Return the loud line for a report or list that holds simulated runs, None where it holds none."""
-    names = [label(run) for run in report["runs"] if run["simulated"]]
-    return SIMULATED.format(", ".join(names)) if names else None
+    simulated = [run for run in report["runs"] if run["simulated"]]
+    return SIMULATED.format(_named(simulated, report["runs"])) if simulated else None
+
+
+def _named(some: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]]) -> str:
+    if len(some) == len(every) > 1:
+        return f"all {len(every)} runs"
+    return ", ".join(short(run["run"]) for run in some)

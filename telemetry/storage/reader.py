@@ -1,15 +1,19 @@
 """The store as a reader: the few rows around an edge, found by index seeks, as records."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Self
 
 import orjson
 
-from telemetry.model import Gap, ReadingRow
+from telemetry.model import Estimate, Gap, ReadingRow, Result
 from telemetry.storage.store import Store
 
 EDGE_NS = 2_500_000_000  # rows that an edge wants on each side
+SETTINGS = ("model", "runner", "batch_size", "concurrency")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,11 @@ class StoredRun:
     status: str
     error: str | None
 
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What runs must share to be repeats of each other."""
+        return tuple(getattr(self, name) for name in SETTINGS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRequest:
@@ -58,6 +67,66 @@ class StoredRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What is kept of one run, by device (ALL_DEVICES: the run as a whole) and quantity."""
+
+    estimates: dict[tuple[int, str], Estimate] = field(default_factory=dict)
+    numbers: dict[tuple[int, str], float] = field(default_factory=dict)  # counts and times, which have no bounds
+
+    @classmethod
+    def of(cls, rows: Iterable[Result]) -> Self:
+        """Return what these rows of one run keep."""
+        kept = cls()
+        for row in rows:
+            if row.estimate.grade != "n/a":
+                kept.estimates[row.device, row.quantity] = row.estimate
+            elif row.estimate.value is not None:
+                kept.numbers[row.device, row.quantity] = row.estimate.value
+        return kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSession:
+    """A collector's life, and what it says of itself."""
+
+    source: str
+    start_ns: int
+    polls: int | None
+    missed: int | None
+    latency_p99_ns: int | None
+    cpu_ns: int | None
+    dropped_rows: int | None
+
+
+class Sessions:
+    """The sessions of each device, in the order of their start."""
+
+    def __init__(self, by_device: Mapping[int, Sequence[StoredSession]]) -> None:
+        self._by_device = by_device
+
+    def at(self, device: int, t_ns: int) -> StoredSession | None:
+        """Return the one that ran at a time or last before it."""
+        every = self._by_device.get(device, ())
+        place = bisect_right(every, t_ns, key=lambda session: session.start_ns)
+        return every[place - 1] if place else None
+
+
+class WallClock:
+    """The wall clock beside the steady one: (t_ns, offset_ns from then on), sorted, the first at 0."""
+
+    def __init__(self, steps: Sequence[tuple[int, int]]) -> None:
+        self._steps = steps
+
+    def wall_ns(self, t_ns: int) -> int:
+        """Return what the wall clock showed at a steady time."""
+        return t_ns + self._steps[bisect_right(self._steps, t_ns, key=lambda step: step[0]) - 1][1]
+
+    def steady_ns(self, wall_ns: int) -> int:
+        """Return the steady time at which the wall clock showed this; the later one where it did so twice."""
+        return next(wall_ns - offset for since, offset in reversed(self._steps) if wall_ns - offset >= since)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extremes:
     """What the slow tier says of a stretch; None where it has nothing."""
 
@@ -65,8 +134,6 @@ class Extremes:
     max_power_mw: int | None
     max_temperature_c: int | None
     max_memory_used_bytes: int | None
-    polls: int
-    misses: int
 
 
 _READING = "t_ns, power_instant_mw, power_average_mw, energy_mj, integral_uj, since_ns, latency_us"
@@ -98,8 +165,25 @@ async def rows_between(store: Store, device: int, from_ns: int, to_ns: int) -> l
         "coalesce((SELECT min(t_ns) FROM reading WHERE device = ? AND t_ns > ?), ?) ORDER BY t_ns",
         (device, device, from_ns, from_ns, device, to_ns, to_ns),
     )
-    names = _READING.split(", ")
-    return [ReadingRow(**dict(zip(names, row, strict=True))) for row in found]
+    return [_row(row) for row in found]
+
+
+async def rows_inside(store: Store, device: int, from_ns: int, to_ns: int, *, limit: int) -> list[ReadingRow]:
+    """Return the first readings of an interval, at most so many."""
+    found = await store.fetch(
+        f"SELECT {_READING} FROM reading WHERE device = ? AND t_ns BETWEEN ? AND ? ORDER BY t_ns LIMIT ?",
+        (device, from_ns, to_ns, limit),
+    )
+    return [_row(row) for row in found]
+
+
+async def coverage(store: Store, device: int, from_ns: int, to_ns: int) -> tuple[int, int | None]:
+    """Return how many readings an interval holds, and the longest time from poll to poll, ns."""
+    found = await store.fetch(
+        "SELECT count(*), max(nullif(since_ns, 0)) FROM reading WHERE device = ? AND t_ns BETWEEN ? AND ?",
+        (device, from_ns, to_ns),
+    )
+    return found[0][0], found[0][1]
 
 
 async def gaps(store: Store, device: int, from_ns: int, to_ns: int) -> list[Gap]:
@@ -124,15 +208,12 @@ async def session_starts(store: Store, device: int, from_ns: int, to_ns: int) ->
 async def extremes(store: Store, device: int, from_ns: int, to_ns: int) -> Extremes:
     """Return what the slow tier saw from one time to another."""
     found = await store.fetch(
-        "SELECT min(power_min_mw), max(power_max_mw), max(temperature_c), max(memory_used_bytes), "
-        "coalesce(sum(polls), 0), coalesce(sum(misses), 0) FROM vitals WHERE device = ? AND t_ns BETWEEN ? AND ?",
+        "SELECT min(power_min_mw), max(power_max_mw), max(temperature_c), max(memory_used_bytes) "
+        "FROM vitals WHERE device = ? AND t_ns BETWEEN ? AND ?",
         (device, from_ns, to_ns),
     )
-    row = found[0]
-    return Extremes(
-        min_power_mw=row[0], max_power_mw=row[1], max_temperature_c=row[2], max_memory_used_bytes=row[3],
-        polls=row[4], misses=row[5],
-    )  # fmt: skip
+    names = ("min_power_mw", "max_power_mw", "max_temperature_c", "max_memory_used_bytes")
+    return Extremes(**dict(zip(names, found[0], strict=True)))
 
 
 async def requests(store: Store, run: int) -> list[StoredRequest]:
@@ -157,18 +238,6 @@ async def token_times(store: Store, run: int) -> dict[int, list[int]]:
     return times
 
 
-async def session_health(store: Store, device: int, at_ns: int) -> dict[str, Any]:
-    """Return what the collector of a device says of itself, the one that ran at a time."""
-    found = await store.fetch(
-        "SELECT s.source, s.polls, s.missed, s.latency_p99_ns, s.cpu_ns, s.dropped_rows FROM session s "
-        "JOIN session_device sd ON sd.session = s.id WHERE sd.device = ? AND s.start_ns <= ? "
-        "ORDER BY s.start_ns DESC LIMIT 1",
-        (device, at_ns),
-    )
-    names = ("source", "polls", "missed", "latency_p99_ns", "cpu_ns", "dropped_rows")
-    return dict(zip(names, found[0], strict=True)) if found else {}
-
-
 async def span_ns(store: Store, device: int) -> tuple[int, int] | None:
     """Return the first and last reading of a device."""
     found = await store.fetch("SELECT min(t_ns), max(t_ns) FROM reading WHERE device = ?", (device,))
@@ -180,7 +249,65 @@ async def tz_assumed(store: Store) -> bool:
     return bool(await store.fetch("SELECT 1 FROM import_file WHERE NOT tz_given"))
 
 
-async def offset_ns(store: Store, t_ns: int) -> int:
-    """Return how far the wall clock stood from the steady one at a time, ns."""
-    found = await store.fetch("SELECT offset_ns FROM clock_step WHERE t_ns <= ? ORDER BY t_ns DESC LIMIT 1", (t_ns,))
-    return int(found[0][0]) if found else 0
+async def wall_clock(store: Store) -> WallClock:
+    """Return how the wall clock of the store's host stood beside the steady one, at all times."""
+    return WallClock([(0, 0), *await store.fetch("SELECT t_ns, offset_ns FROM clock_step ORDER BY t_ns")])
+
+
+async def sessions(store: Store) -> Sessions:
+    """Return all collectors' sessions, by device."""
+    found = await store.fetch(
+        "SELECT sd.device, s.source, s.start_ns, s.polls, s.missed, s.latency_p99_ns, s.cpu_ns, s.dropped_rows "
+        "FROM session s JOIN session_device sd ON sd.session = s.id ORDER BY s.start_ns"
+    )
+    names = ("source", "start_ns", "polls", "missed", "latency_p99_ns", "cpu_ns", "dropped_rows")
+    by_device: dict[int, list[StoredSession]] = {}
+    for device, *row in found:
+        by_device.setdefault(device, []).append(StoredSession(**dict(zip(names, row, strict=True))))
+    return Sessions(by_device)
+
+
+async def run_devices(store: Store, from_id: int, to_id: int) -> dict[int, list[int]]:
+    """Return the ids of the devices of each run whose id lies between two."""
+    used: dict[int, list[int]] = {}
+    for run, device in await store.fetch(
+        "SELECT run, device FROM run_device WHERE run BETWEEN ? AND ? ORDER BY run, device", (from_id, to_id)
+    ):
+        used.setdefault(run, []).append(device)
+    return used
+
+
+async def runs_alike(store: Store) -> dict[tuple[Any, ...], int]:
+    """Return how many measured runs ended well, by `StoredRun.settings`."""
+    found = await store.fetch(
+        f"SELECT count(*), {', '.join(SETTINGS)} FROM run WHERE status = 'ok' AND NOT warmup "
+        f"GROUP BY {', '.join(SETTINGS)}"
+    )
+    return {tuple(settings): n for n, *settings in found}
+
+
+async def results(store: Store, from_id: int, to_id: int, version: str) -> dict[int, Results]:
+    """Return what this version of the analysis keeps of each run whose id lies between two."""
+    kept: defaultdict[int, Results] = defaultdict(Results)
+    where = "WHERE run BETWEEN ? AND ? AND request = -1 AND analysis_version = ? AND grade"
+    for run, device, quantity, value, lo, hi, method, grade, flags in await store.fetch(
+        f"SELECT run, device, quantity, value, lo, hi, method, grade, flags FROM result {where} != 'n/a'",
+        (from_id, to_id, version),
+    ):
+        kept[run].estimates[device, quantity] = Estimate(
+            value=value, lo=lo, hi=hi, method=method, grade=grade, flags=_codes(flags)
+        )
+    for run, device, quantity, value in await store.fetch(
+        f"SELECT run, device, quantity, value FROM result {where} = 'n/a'", (from_id, to_id, version)
+    ):
+        kept[run].numbers[device, quantity] = value
+    return kept
+
+
+def _row(row: Sequence[Any]) -> ReadingRow:
+    return ReadingRow(**dict(zip(_READING.split(", "), row, strict=True)))
+
+
+@cache
+def _codes(flags: str) -> tuple[str, ...]:
+    return tuple(orjson.loads(flags))

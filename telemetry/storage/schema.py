@@ -1,10 +1,10 @@
 """Making a store, and refusing a file that is none or of another version."""
 
+import fcntl
 import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, create_engine
 
@@ -15,21 +15,14 @@ APPLICATION_ID = 0x544C4D54  # "TLMT", so that `file` and we know our own
 HEAD = "0001"
 
 
-def alembic_config(connection: Connection) -> Any:
-    """Return the Alembic configuration that works on this connection."""
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring an open store to a revision; `base` empties it."""
+    from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.attributes["connection"] = connection
-    return config
-
-
-def migrate(connection: Connection, revision: str = "head") -> None:
-    """Bring an open store to a revision; `base` empties it."""
-    from alembic import command
-
-    config = alembic_config(connection)
     if revision == "base":
         command.downgrade(config, revision)
     else:
@@ -64,6 +57,25 @@ def create(path: Path) -> None:
     finally:
         with suppress(NotADirectoryError):  # the folder is a file: said above, and there is no draft
             draft.unlink(missing_ok=True)
+
+
+def put_in_place(draft: Path, path: Path) -> bool:
+    """Make a whole store the one at `path` where there is none; return whether it was needed. The draft is gone."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # two processes may find the same store gone
+        if path.exists():
+            return False
+        with sqlite3.connect(draft) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        for log in (f"{path}-wal", f"{path}-shm"):  # of the file that is gone: SQLite would apply them to this one
+            Path(log).unlink(missing_ok=True)
+        draft.rename(path)
+        return True
+    finally:
+        os.close(folder)
+        draft.unlink(missing_ok=True)
 
 
 def _no_place(path: Path, why: str) -> str:

@@ -1,0 +1,6 @@
+"""The join of the two streams: what a run, or any interval, cost in joules and per token."""
+
+from telemetry.join.report import listing, report
+from telemetry.join.window import window
+
+__all__ = ["listing", "report", "window"]

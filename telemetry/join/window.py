@@ -1,0 +1,89 @@
+"""The energy of any interval, as the window's JSON, version 1."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from telemetry.analysis import sum_devices
+from telemetry.errors import TraceError
+from telemetry.join.documents import device_json, energy_json, iso
+from telemetry.join.energy import device_energy, limits_of
+from telemetry.model import power_column
+from telemetry.storage import reader
+from telemetry.storage.reader import StoredDevice
+from telemetry.storage.store import Store
+
+
+async def window(store: Store, t0_ns: int, t1_ns: int, uids: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the energy of the devices, all or those of these UIDs or names, between two times of the steady clock.
+
+    Raises TraceError where the interval and the readings do not meet, saying by how much they miss.
+    """
+    if t1_ns <= t0_ns:
+        raise TraceError("The window ends before it begins. Swap --from and --to.")
+    every = [d for d in await reader.devices(store) if not uids or d.uid in uids or d.name in uids]
+    spans = {d.id: span for d in every if (span := await reader.span_ns(store, d.id))}
+    meets = [d for d in every if d.id in spans and spans[d.id][0] < t1_ns and spans[d.id][1] > t0_ns]
+    if not meets:
+        raise TraceError(await _missed(store, t0_ns, t1_ns, list(spans.values())))
+    parts = [await device_energy(store, d, await limits_of(store, d), t0_ns, t1_ns) for d in meets]
+    clock = await reader.wall_clock(store)
+    total, duration_s = sum_devices([p.estimates for p in parts]).at(0), (t1_ns - t0_ns) / 1e9
+    return {
+        "schema": "telemetry.window/1",
+        "store": store.path,
+        "from": iso(clock.wall_ns(t0_ns)),
+        "to": iso(clock.wall_ns(t1_ns)),
+        "duration_s": duration_s,
+        "simulated": any(d.simulated for d in meets),
+        "energy": energy_json(total),
+        "devices": [
+            device_json(
+                p.device,
+                p.energy,
+                duration_s,
+                peak_power_w=p.peak_power_w,
+                max_temperature_c=p.max_temperature_c,
+                max_memory_used_bytes=p.max_memory_used_bytes,
+            )
+            for p in parts
+        ],
+        "source": await _source(store, meets[0], t0_ns, t1_ns),
+        "flags": list(total.flags),
+    }
+
+
+async def _source(store: Store, device: StoredDevice, t0_ns: int, t1_ns: int) -> dict[str, Any]:
+    """Return what the energy comes from; the rates are medians of the first readings of a long window."""
+    column = power_column(device.integral_of or "instant") if device.energy_path == "integral" else None
+    samples, largest_gap_ns = await reader.coverage(store, device.id, t0_ns, t1_ns)
+    rows = await reader.rows_inside(store, device.id, t0_ns, t1_ns, limit=10_000)
+    polled = [r.since_ns for r in rows if r.since_ns > 0]
+    shown = [(r.t_ns, getattr(r, column) if column else r.energy_mj) for r in rows]
+    refresh = np.diff([t_ns for (_, old), (t_ns, new) in pairwise(shown) if old != new])
+    return {
+        "column": device.integral_of if device.energy_path == "integral" else "energy counter",
+        "poll_hz": float(1e9 / np.median(polled)) if polled else None,
+        "refresh_hz": float(1e9 / np.median(refresh)) if len(refresh) else None,
+        "largest_gap_s": None if largest_gap_ns is None else largest_gap_ns / 1e9,
+        "samples": samples,
+    }
+
+
+async def _missed(store: Store, t0_ns: int, t1_ns: int, spans: list[tuple[int, int]]) -> str:
+    if not spans:
+        return f"{store.path} holds no readings. Collect or import some first."
+    begin, end = min(spans, key=lambda s: max(s[0] - t1_ns, t0_ns - s[1]))
+    off_s = (begin - t1_ns if begin >= t1_ns else end - t0_ns) / 1e9
+    text = (
+        f"The window and the readings do not meet: they miss each other by {abs(off_s) / 3600:.2f} hours "
+        f"(the readings run from {iso(begin)} to {iso(end)})."
+    )
+    if await reader.tz_assumed(store):
+        hours = round(((begin + end) / 2 - (t0_ns + t1_ns) / 2) / 3.6e12)
+        text += (
+            " The imported file's stamps name no zone and were read as UTC; if its clock was "
+            f"{hours:+03d}:00 of UTC, import it into a new store with --tz {hours:+03d}:00."
+        )
+    return text
