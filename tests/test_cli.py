@@ -117,6 +117,34 @@ def test_reading_a_store_that_is_not_there_does_not_make_it() -> None:
     assert not store().exists()
 
 
+# Questions in SQL.
+
+
+def asked(*keys: str) -> str:
+    """Type into `telemetry sql` at a terminal; return what it shows."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "telemetry.cli", "sql", "--format", "csv"]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as prompt:
+        os.close(theirs)
+        os.write(ours, "".join(keys).encode())
+        shown, words = prompt.communicate(timeout=30)
+    os.close(ours)
+    assert prompt.returncode == 0
+    return shown + words
+
+
+def test_sql_takes_queries_from_a_terminal_and_one_from_a_pipe() -> None:
+    telemetry("import", RECORDING, "--tz", "+01:00")
+    shown = asked("select count(*)\n", "as n from device;\n", "selec;\n", "select 6*7 as answer;\n", "\x04")
+    assert "view,v_run_efficiency" in shown
+    assert "n\n1\n" in shown.replace("\r", "")
+    assert "The query was refused" in shown, "and the next one is answered:"
+    assert "answer\n42\n" in shown.replace("\r", "")
+    command = [sys.executable, "-m", "telemetry.cli", "sql", "--format", "csv"]
+    piped = subprocess.run(command, input="select 6*7 as answer", capture_output=True, text=True, check=True)
+    assert piped.stdout.split() == ["answer", "42"]
+
+
 # Collecting.
 
 

@@ -1,6 +1,7 @@
 """The store: what it refuses, what it keeps when a process dies, and that migrations make its tables."""
 
 import asyncio
+import os
 import signal
 import sqlite3
 import subprocess
@@ -78,6 +79,19 @@ async def test_a_foreign_file_is_refused_and_left_as_it_was(tmp_path: Path, kind
         await open_store(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["t.db"]
+
+
+async def test_a_store_on_a_medium_that_takes_no_writing_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await open_store(tmp_path / "t.db")).close()
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and real(path, mode))
+    async with await open_store(tmp_path / "t.db", read_only=True) as store:
+        assert await store.fetch("SELECT count(*) FROM run") == [(0,)]
+        assert [each.name for each in tmp_path.iterdir()] == ["t.db"], "nothing was written beside it"
+    with pytest.raises(StoreError, match="may not be written by this user"):
+        await open_store(tmp_path / "t.db")
 
 
 async def test_a_folder_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Questions in SQL, on a connection that cannot write."""
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,13 @@ from sqlalchemy.exc import DBAPIError
 
 from telemetry.errors import UsageError
 from telemetry.storage.store import open_store
+
+CONTENTS = "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+
+
+def is_complete(query: str) -> bool:
+    """Tell whether a query has come to its semicolon."""
+    return sqlite3.complete_statement(query)
 
 
 async def select(path: str, query: str) -> tuple[list[str], Sequence[Any]]:

@@ -457,7 +457,10 @@ async def open_store(path: str | Path, *, create: bool = True, read_only: bool =
 
 
 async def _connect(place: Path, mode: str) -> tuple[AsyncEngine, AsyncConnection]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///file:{place}?mode={mode}&uri=true", isolation_level="AUTOCOMMIT")
+    options = f"mode={mode}&uri=true"
+    if mode == "ro" and not os.access(place.parent, os.W_OK) and not Path(f"{place}-wal").exists():
+        options += "&immutable=1"  # on a read-only medium; else SQLite wants to write an index of the log
+    engine = create_async_engine(f"sqlite+aiosqlite:///file:{place}?{options}", isolation_level="AUTOCOMMIT")
     with _translated(str(place)):
         connection = await engine.connect()
         await connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
