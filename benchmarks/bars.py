@@ -1,10 +1,11 @@
 """Measures what telemetry itself costs, against the bars in docs/benchmarks.md, and prints a table.
 
-Run it as `python benchmarks/bars.py`; it takes about two minutes, needs no GPU and leaves nothing behind.
+Run it as `python benchmarks/bars.py`; it takes about three minutes, needs no GPU and leaves nothing behind.
 What can be a ratio is one: both sides are measured in turn, in one run, on one machine.
 """
 
 import asyncio
+import importlib.util
 import multiprocessing
 import os
 import platform
@@ -14,9 +15,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,10 @@ from telemetry.collector.poller import Poller
 from telemetry.collector.service import Collector
 from telemetry.collector.sources.nvml import open_nvml
 from telemetry.collector.sources.simulated import simulated_library
+from telemetry.experiment import RecordedSink
 from telemetry.model import Device, ReadingRow
-from telemetry.recorder import Recorder
+from telemetry.recorder import Recorder, RunRecorder
+from telemetry.runners import RequestSink, find_smollm2, open_llama
 from telemetry.storage.store import Store, open_store
 
 S, PERIOD_NS, CALL_NS = 1_000_000_000, 20_000_000, 75_000
@@ -37,6 +42,9 @@ REQUESTS, TOKENS_EACH = 200, 256
 DECODE_GAPS_MS = ((8, 12), (0.5, 1.5))
 BATCH, BATCHES, ROUNDS = 1000, 20, 15
 TOKEN_BATCH, TOKEN_BATCHES = 1000, 200
+DECODES, DECODE_TOKENS = 24, 64
+PROMPT = "Once upon a time there was a river, and"
+STREAMS, TICK_S, TICK_TOKENS, FLOOD_S, FLOODS = 50, 0.02, 21, 5, 3  # 50 streams of 1,050 tokens a second each
 STARTS = 15
 
 
@@ -52,6 +60,8 @@ class Figure:
 
     def line(self) -> str:
         """Return the line, in Markdown: median, 5th and 95th percentile, n."""
+        if not self.samples:
+            return f"| {self.what} | not measured | – | 0 | {self.bar} | |"
         low, middle, high = (_quantile(self.samples, q) for q in (0.05, 0.5, 0.95))
         spread = f"{low:.3g} – {high:.3g}" if len(self.samples) > 1 else "–"
         verdict = "" if self.kept is None else "yes" if self.kept(middle) else "NO"
@@ -66,7 +76,10 @@ def main() -> None:
     print("| what | median | 5 – 95 % | n | bar | kept |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TELEMETRY_RUNTIME_DIR"] = folder
-        for section in (reading_size, token_size, write_path, event_cost, start_up, collector_cost):
+        sections = (
+            reading_size, token_size, write_path, flood, event_cost, recording_share, start_up, collector_cost,
+        )  # fmt: skip
+        for section in sections:
             for figure in section(Path(folder)):
                 print(figure.line(), flush=True)
 
@@ -136,7 +149,7 @@ def _bytes_of(path: Path, table: str) -> int:
 
 
 def token_size(folder: Path) -> Iterator[Figure]:
-    """Bytes of a stored token, with its share of chunk, index and request, flushed each 0.2 s of its time."""
+    """Bytes of a stored token, with its share of chunk, index and request, flushed each 0.3 s of its time."""
     for low_ms, high_ms in DECODE_GAPS_MS:
         samples = []
         for seed in range(3):
@@ -158,7 +171,7 @@ async def _generate(path: Path, low_ms: float, high_ms: float, chance: random.Ra
             for _ in range(TOKENS_EACH):
                 now_ns += round(chance.uniform(low_ms, high_ms) * 1e6)
                 request.token_at(now_ns)
-                if now_ns > flush_ns + 200_000_000:
+                if now_ns > flush_ns + 300_000_000:
                     flush_ns = now_ns
                     await recorder.flush()
             request.end(now_ns)
@@ -242,6 +255,129 @@ def event_cost(folder: Path) -> Iterator[Figure]:
                  kept=lambda v: v <= 1)  # fmt: skip
     yield Figure(what="`token()` ÷ bare clock read and append", unit="×", bar="–",
                  samples=[a / b for a, b in zip(ours, bare, strict=True)])  # fmt: skip
+
+
+def recording_share(folder: Path) -> Iterator[Figure]:
+    """CPU of a real decode, recorded and not, in turn: one model thread, from the first token to the last."""
+    path = find_smollm2()
+    ratios, shares = [], []
+    what = "recording: CPU of its threads ÷ the model's, a decode of SmolLM2"
+    if path is None or importlib.util.find_spec("llama_cpp") is None:
+        what += " (llama-cpp-python or the model is not installed)"
+    else:
+        with (
+            closing(open_llama(path, threads=1, context=512)) as runner,
+            Recorder(folder / "decodes.db", collect=False) as recorder,
+            recorder.run(model="SmolLM2") as run,
+        ):
+            for k in range(DECODES + 1):
+                sinks = [_DecodeCost(None), _DecodeCost(RecordedSink(run))]
+                for sink in sinks if k % 2 else reversed(sinks):
+                    runner.generate([PROMPT], DECODE_TOKENS, [sink], threading.Event())
+                if k:  # the first pair warms up
+                    bare, recorded = sinks
+                    ratios.append(recorded.thread_ns / bare.thread_ns)
+                    shares.append(100 * (recorded.process_ns - recorded.thread_ns) / recorded.thread_ns)
+    yield Figure(what=what, unit="%", samples=shares, bar="≤ 0.5 %", kept=lambda v: v <= 0.5)
+    yield Figure(what="recording: CPU of the model's thread, recorded ÷ not", unit="×", samples=ratios, bar="–")
+
+
+class _DecodeCost:
+    """Passes one answer on to a sink, where there is one, and keeps the CPU time of its decode."""
+
+    def __init__(self, sink: RequestSink | None) -> None:
+        self._sink = sink
+        self._tokens = 0
+        self.thread_ns = 0  # of the model's thread
+        self.process_ns = 0  # of all threads, so with those of the recorder
+
+    def start(self, mono_ns: int) -> None:
+        if self._sink:
+            self._sink.start(mono_ns)
+
+    def prompt(self, **counts: int) -> None:
+        if self._sink:
+            self._sink.prompt(**counts)
+
+    def token(self, mono_ns: int) -> None:
+        if self._sink:
+            self._sink.token(mono_ns)
+        self._tokens += 1
+        if self._tokens == 1:
+            self.thread_ns, self.process_ns = -time.thread_time_ns(), -time.process_time_ns()
+
+    def end(self, mono_ns: int, **about: Any) -> None:
+        self.thread_ns += time.thread_time_ns()
+        self.process_ns += time.process_time_ns()
+        if self._tokens != DECODE_TOKENS:
+            raise ValueError(f"the model stopped after {self._tokens} tokens: this measures another length")
+        if self._sink:
+            self._sink.end(mono_ns, **about)
+
+    def fail(self, mono_ns: int, error: Exception) -> None:
+        raise error
+
+
+def flood(folder: Path) -> Iterator[Figure]:
+    """Eight GPUs and 50 streams of tokens into one store from one process: what was produced against what arrived."""
+    floods = [asyncio.run(_flood(folder / f"flood-{k}.db")) for k in range(FLOODS)]
+    what = f"{GPUS} GPUs at 50 Hz and 50,000 tokens/s together"
+    yield Figure(what=f"{what}: tokens per second", unit="k", samples=[one.tokens_s / 1e3 for one in floods],
+                 bar="≥ 50 k", kept=lambda v: v >= 50)  # fmt: skip
+    yield Figure(what=f"{what}: tokens not in the store", unit="tokens", samples=[one.lost_tokens for one in floods],
+                 bar="0", kept=lambda v: v == 0)  # fmt: skip
+    yield Figure(what=f"{what}: rows not in the store", unit="rows", samples=[one.lost_rows for one in floods],
+                 bar="0", kept=lambda v: v == 0)  # fmt: skip
+    yield Figure(what=f"{what}: deadlines kept", unit="%", samples=[one.kept_pct for one in floods], bar="–")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flood:
+    tokens_s: float
+    lost_tokens: int
+    lost_rows: int
+    kept_pct: float
+
+
+async def _flood(path: Path) -> _Flood:
+    spec = f"simulated:h200,gpus={GPUS},wave=square:100:650:0.7:0.4"
+    recorder = Recorder(path, source=spec, interval=PERIOD_NS / S)
+    async with recorder, recorder.run(model="m") as run:
+        began = time.monotonic()
+        produced = await asyncio.to_thread(_pour, run)
+        took_s = time.monotonic() - began
+    assert recorder.collector is not None
+    status = recorder.collector.status()
+    with sqlite3.connect(path) as connection:
+        tokens = connection.execute("SELECT sum(1 + json_array_length(gaps_us)) FROM token_chunk").fetchone()[0]
+        rows = connection.execute(
+            "SELECT (SELECT count(*) FROM reading) + (SELECT count(*) FROM vitals) + (SELECT count(*) FROM gap)"
+        ).fetchone()[0]
+    return _Flood(
+        tokens_s=produced / took_s,
+        lost_tokens=produced - tokens,
+        lost_rows=status.rows + status.health.dropped_rows - rows,
+        kept_pct=100 * status.health.polls / (status.health.polls + status.health.missed),
+    )
+
+
+def _pour(run: RunRecorder) -> int:
+    """Give tokens at their times, each stream a new request every second; return how many."""
+    produced, due = 0, time.monotonic()
+    for _ in range(FLOOD_S):
+        requests = [run.request(input_tokens=64) for _ in range(STREAMS)]
+        for request in requests:
+            request.start()
+        for _ in range(round(1 / TICK_S)):
+            for request in requests:
+                for _ in range(TICK_TOKENS):
+                    request.token()
+            produced += STREAMS * TICK_TOKENS
+            due += TICK_S
+            time.sleep(max(0.0, due - time.monotonic()))
+        for request in requests:
+            request.end()
+    return produced
 
 
 def start_up(_folder: Path) -> Iterator[Figure]:

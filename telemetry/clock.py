@@ -47,7 +47,7 @@ class SteadyClock:
 
     def now_ns(self) -> int:
         """Return the time now, ns."""
-        return self.at(time.monotonic_ns())
+        return self.anchor.wall_ns + (time.monotonic_ns() - self.anchor.mono_ns)
 
     def at(self, mono_ns: int) -> int:
         """Return the `t_ns` of a CLOCK_MONOTONIC stamp."""

@@ -1,10 +1,12 @@
 """An experiment: warm-up runs, then measured repeats of the same prompts, recorded one after another."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from telemetry.errors import RunnerError
+from telemetry.join import BASELINE
 from telemetry.model import CountSource, FinishReason
 from telemetry.recorder import Recorder, RequestRecorder, RunRecorder
 from telemetry.runners import Runner, RunnerThread
@@ -18,6 +20,14 @@ class Plan:
     max_tokens: int
     repeat: int
     warmup: int
+    baseline_s: float = 0.0  # of idle, with the model loaded, before the first run and after the last; 0: none
+
+
+async def record_idle(recorder: Recorder, name: str, seconds: float, *, experiment: str | None = None) -> str:
+    """Record a stretch in which nothing is asked of the devices, as baseline `B0`, `B1` or `B2`; return its uid."""
+    async with recorder.run(name=name, runner=BASELINE, experiment=experiment) as run:
+        await asyncio.sleep(seconds)
+    return run.uid
 
 
 class RecordedSink:
@@ -75,6 +85,9 @@ async def run_experiment(
         try:
             about = runner.describe()
             total = plan.warmup + plan.repeat
+            if plan.baseline_s:
+                progress(0, total, f"idle for {plan.baseline_s:g} s")
+                await record_idle(recorder, "B1", plan.baseline_s, experiment=experiment)
             for k in range(total):
                 warmup = k < plan.warmup
                 progress(k, total, "warm-up" if warmup else f"repeat {k - plan.warmup + 1}")
@@ -94,6 +107,9 @@ async def run_experiment(
                 async with run:
                     await _answer(thread, runner, run, plan)
                 uids.append(run.uid)
+            if plan.baseline_s:
+                progress(total, total, f"idle for {plan.baseline_s:g} s")
+                await record_idle(recorder, "B1", plan.baseline_s, experiment=experiment)
             progress(total, total, "done")
         finally:
             thread.cancel = threading.Event()

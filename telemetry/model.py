@@ -28,6 +28,7 @@ class Device:
     simulated: bool = False
     integral_of: str | None = None
     has_counter: bool = False
+    counter_suspect: bool = False  # reading the counter may change it: energy comes from power where there is any
     driver: str | None = None
     vbios: str | None = None
     memory_bytes: int | None = None
@@ -37,9 +38,17 @@ class Device:
     @property
     def energy_path(self) -> Literal["counter", "integral"] | None:
         """Which stored series energy comes from; None where neither exists."""
-        if self.has_counter:
+        if self.has_counter and not (self.counter_suspect and self.integral_of):
             return "counter"
         return "integral" if self.integral_of else None
+
+
+def counter_is_suspect(name: str) -> bool:
+    """Return whether reading the energy counter of a board of that name may change what it counts.
+
+    It does on RTX 4090 and 5060 Ti (Dauner, HotCarbon 2026); nothing is known of their kin.
+    """
+    return any(part in name for part in ("GeForce", "RTX", "TITAN"))
 
 
 def power_column(integral_of: str) -> Literal["power_instant_mw", "power_average_mw"]:
@@ -104,7 +113,10 @@ class Sensors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """One row a second: the slow tier, and what the fast tier saw since the row before."""
+    """One row a second: the slow tier, and what the fast tier saw since the row before.
+
+    misses: polls that failed, or gave no power where the device tells power.
+    """
 
     t_ns: int
     sensors: Sensors

@@ -1,6 +1,7 @@
 """EnergyMonitor: the energy of a stretch of a program, without a store."""
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
@@ -12,20 +13,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-import numpy as np
-
-from telemetry.analysis import Breaks, EnergyCurve, Rows, power_limits
+from telemetry.analysis import Breaks, Rows
 from telemetry.clock import SteadyClock, take_anchor
 from telemetry.collector.pipeline import Channel, Item
 from telemetry.collector.sampler import Sampler
 from telemetry.collector.sources.select import open_sources
 from telemetry.errors import UserError
-from telemetry.model import Gap, Reading, ReadingRow, Sensors, power_column
+from telemetry.join import load_boards
+from telemetry.join.boards import watts
+from telemetry.join.energy import Trace, measure
+from telemetry.model import Gap, Reading, ReadingRow, Sensors, Vitals, power_column
 from telemetry.settings import load_settings
 
 LEAST_PERIOD_S = 0.02
 TAIL_S = 0.4  # two counter updates of a data-centre GPU, and a little more
 KEPT_ROWS = 400_000  # over an hour and a half at 50 Hz with every poll a change
+KEPT_VITALS = 8_000
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,11 +47,13 @@ class EnergyMonitor:
         settings = load_settings({"source": source, "interval": sampling_interval})
         self._clock = SteadyClock(take_anchor())
         self._spacing_s = settings.interval
+        self._boards = load_boards(settings.profile, settings.calibration)
         self._sources = open_sources(settings.source, str(gpu_id), self._clock, Path(settings.runtime_dir))
         self._source = self._sources[0]
         self.device = self._source.device
         self._channel = Channel(KEPT_ROWS)
         self._rows: deque[ReadingRow] = deque(maxlen=KEPT_ROWS)
+        self._vitals: deque[Vitals] = deque(maxlen=KEPT_VITALS)
         self._gaps: list[Gap] = []
         self._began = self._clock.now_ns()
         self._sampler = Sampler(
@@ -162,7 +167,9 @@ class EnergyMonitor:
             for _, item in items:
                 if isinstance(item, ReadingRow):
                     self._rows.append(item)
-                elif isinstance(item, Gap):
+                elif isinstance(item, Vitals):
+                    self._vitals.append(item)
+                else:
                     self._gaps.append(item)
 
     def _updates_after(self, t_ns: int) -> int:
@@ -172,23 +179,29 @@ class EnergyMonitor:
 
     def _measure(self, t0_ns: int, t1_ns: int) -> Mapping[str, Any]:
         self._take()
-        rows = list(self._rows)
+        rows, device = list(self._rows), self.device
         instant = [r.power_instant_mw for r in rows if r.power_instant_mw is not None]
-        limit_mw = self.device.power_limit_mw
-        curve = EnergyCurve.of(
-            Rows.of(rows),
-            path=self.device.energy_path or "integral",
-            limits=power_limits(
-                limit_w=None if limit_mw is None else limit_mw / 1000,
-                min_instant_w=min(instant) / 1000 if instant else None,
-                max_instant_w=max(instant) / 1000 if instant else None,
-                name=self.device.name,
-            ),
+        trace = Trace(
+            name=device.name,
+            boundary=device.boundary,
+            integral_of=device.integral_of,
+            limit_w=watts(device.power_limit_mw),
+            rows=Rows.of(rows),
             breaks=Breaks.of(self._gaps, [self._began]),
-            integral_of=self.device.integral_of or "instant",
+            vitals=list(self._vitals),
+            own_pids=[os.getpid()],
         )
-        t0, t1 = np.array([t0_ns]), np.array([t1_ns])
-        energy, peak_w = curve.energy(t0, t1).at(0), float(curve.peak_power_w(t0, t1)[0])
+        board = self._boards.board(
+            uid=device.uid,
+            name=device.name,
+            vbios=device.vbios,
+            driver=device.driver,
+            limit_w=watts(device.power_limit_mw),
+            min_w=watts(min(instant, default=None)),
+            max_w=watts(max(instant, default=None)),
+        )
+        found = measure(trace, board, t0_ns, t1_ns)
+        energy = found.energy
         duration_s = (t1_ns - t0_ns) / 1e9
         sensors = self._sampler.health().sensors
         return {
@@ -197,7 +210,7 @@ class EnergyMonitor:
             "energy_high_joules": energy.hi,
             "duration_seconds": duration_s,
             "avg_power_watts": None if energy.value is None or not duration_s else energy.value / duration_s,
-            "peak_power_watts": peak_w if np.isfinite(peak_w) else None,
+            "peak_power_watts": found.peak_power_w,
             "max_temperature_celsius": None if sensors is None else sensors.temperature_c,
             "grade": energy.grade,
             "method": energy.method,

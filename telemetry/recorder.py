@@ -22,13 +22,13 @@ from telemetry.collector.lock import holder
 from telemetry.collector.service import Collector
 from telemetry.collector.sources.select import check_sources, open_sources
 from telemetry.errors import CollectorRunning, StoreBusy, StoreError, UserError
-from telemetry.join import report
+from telemetry.join import load_boards, report
 from telemetry.model import CountSource, FinishReason, RequestRow, Run, TokenChunk, TokenKind
 from telemetry.settings import load_settings
 from telemetry.storage.store import open_store
 
 CHUNK = 64
-FLUSH_S = 0.2
+FLUSH_S = 0.3  # a kill -9 loses this and a commit; each flush costs a busy processor a millisecond
 LEAD_S = 0.5  # and how long they go before the first run, so that its start does too
 TAIL_S = 2.5  # how long readings go on after the last run, so that its end lies between updates
 
@@ -100,7 +100,8 @@ class Recorder:
                 await self.collector.__aexit__(None, None, None)
         try:
             if self._stopped:
-                await report(self.store, tuple(self._stopped))
+                boards = load_boards(self.settings.profile, self.settings.calibration)
+                await report(self.store, tuple(self._stopped), boards=boards)
         finally:
             for follower in self._followers:
                 follower.close()

@@ -19,6 +19,14 @@ def _default_store() -> str:
     return str(Path(platformdirs.user_data_dir("telemetry")) / "telemetry.db")
 
 
+def _default_profile() -> str:
+    return str(Path(platformdirs.user_config_dir("telemetry")) / "device_profile.json")
+
+
+def _default_calibration() -> str:
+    return str(Path(platformdirs.user_config_dir("telemetry")) / "calibration.json")
+
+
 def _default_runtime_dir() -> str:
     shared = Path("/run/lock")  # one place for all users of a host, emptied at boot
     return str((shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())) / "telemetry")
@@ -33,6 +41,8 @@ class Settings:
     gpus: str = "all"
     interval: float = 0.02
     runtime_dir: str
+    profile: str
+    calibration: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +77,12 @@ def origins(
     """Return every setting with its origin, in the order of the fields of `Settings`."""
     path = (folder or Path.cwd()) / FILE
     from_file = _read_file(path)
-    defaults = {"store": _default_store, "runtime_dir": _default_runtime_dir}
+    defaults = {
+        "store": _default_store,
+        "runtime_dir": _default_runtime_dir,
+        "profile": _default_profile,
+        "calibration": _default_calibration,
+    }
     found = []
     for item in fields(Settings):
         key = f"TELEMETRY_{item.name.upper()}"

@@ -71,9 +71,23 @@ def square(high_w: float, low_w: float, *, period_s: float, seconds: float) -> l
     return pieces
 
 
+def lagging(truth: Waveform, lag_s: float) -> Waveform:
+    """Return what a first-order lag lets through: exact every millisecond, straight between."""
+    at_ns = np.arange(truth.at_ns[0], truth.at_ns[-1] + MS, MS)
+    mean_w = np.diff(truth.energy_j(at_ns)) / 1e-3
+    kept = np.exp(-1e-3 / lag_s)
+    shown = [float(truth.begin_w[0])]
+    for power_w in mean_w:
+        shown.append(power_w + (shown[-1] - power_w) * kept)
+    return Waveform(at_ns=at_ns, begin_w=np.array(shown[:-1]), end_w=np.array(shown[1:]))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensor:
-    """S_H: every 100 ms it shows INSTANT over 25 ms, AVERAGE over 1 s, and a counter that misses nothing."""
+    """S_H: every 100 ms it shows INSTANT over 25 ms, AVERAGE over 1 s, and a counter that misses nothing.
+
+    A `part_time` counter adds up INSTANT · T instead; one that is spoilt by being read counts the share `counted`.
+    """
 
     truth: Waveform
     period_ns: int = 100 * MS
@@ -87,6 +101,8 @@ class Sensor:
     gain: float = 1.0
     offset_w: float = 0.0
     reset_ns: int | None = None
+    part_time: bool = False
+    counted: float = 1.0
 
     def _seen_j(self, t_ns: Ints) -> Floats:
         return self.gain * self.truth.energy_j(t_ns) + self.offset_w * t_ns * 1e-9
@@ -118,7 +134,12 @@ class Sensor:
     def counter_mj(self, t_ns: Ints) -> Ints:
         """Return what the energy counter shows at these times."""
         at = self._published(t_ns, self.counter_phase_ns)
-        energy_mj = np.floor(self._seen_j(at) * 1e3 + 1e-6).astype(np.int64) + self.counter_start_mj
+        if self.part_time:
+            publishes = self.publishes(self.counter_phase_ns)
+            instant_w = (self._seen_j(publishes) - self._seen_j(publishes - self.window_ns)) / (self.window_ns * 1e-9)
+            summed_mj = np.floor(np.cumsum(instant_w) * self.period_ns * 1e-6 + 1e-6).astype(np.int64)
+            return summed_mj[np.searchsorted(publishes, at)] + self.counter_start_mj
+        energy_mj = np.floor(self.counted * self._seen_j(at) * 1e3 + 1e-6).astype(np.int64) + self.counter_start_mj
         if self.reset_ns is None:
             return energy_mj
         restart_j = float(self._seen_j(np.array([self.reset_ns]))[0])

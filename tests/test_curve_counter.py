@@ -8,7 +8,8 @@ import pytest
 from sensor import EPOCH_NS, MS, Recording, S, Sensor, Waveform, load, poll_times, record
 
 from telemetry.analysis import Breaks, EnergyCurve, PowerLimits, Rows, sum_devices
-from telemetry.analysis.counter import CounterCurve, Method
+from telemetry.analysis.counter import CounterCurve
+from telemetry.analysis.curve import Method
 from telemetry.analysis.enclosure import enclose
 from telemetry.analysis.grid import fit_grid
 from telemetry.analysis.updates import begin_ns, end_ns, find_updates

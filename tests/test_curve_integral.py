@@ -8,6 +8,7 @@ import pytest
 from sensor import EPOCH_NS, MS, S, Sensor, load, poll_times, record
 
 from telemetry.analysis import Breaks, EnergyCurve, PowerLimits, Rows
+from telemetry.analysis.curve import Method
 from telemetry.errors import TraceError
 from telemetry.model import Estimate, ReadingRow
 
@@ -20,9 +21,9 @@ def curve(rows: Sequence[ReadingRow], breaks: Breaks | None = None, *, integral_
     return EnergyCurve.of(Rows.of(rows), path="integral", limits=LIMITS, breaks=breaks, integral_of=integral_of)
 
 
-def ask(curve: EnergyCurve, t0_s: float, t1_s: float) -> Estimate:
+def ask(curve: EnergyCurve, t0_s: float, t1_s: float, method: Method = "stored") -> Estimate:
     t0, t1 = (np.array([EPOCH_NS + round(t * S)]) for t in (t0_s, t1_s))
-    return curve.energy(t0, t1).at(0)
+    return curve.energy(t0, t1, method).at(0)
 
 
 def numbers(estimate: Estimate) -> tuple[float, float, float]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from telemetry.analysis import FLAGS, estimate_of, grade_of, power_limits, verdict
-from telemetry.analysis.quality import bits, codes_of, counter_vs_integral, over_cap, severity, stale
+from telemetry.analysis.checks import counter_vs_integral, over_cap, stale
+from telemetry.analysis.quality import bits, codes_of, severity
 from telemetry.model import Estimate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "measurement.md"

@@ -9,7 +9,7 @@ import pytest
 from telemetry import EnergyMonitor, Recorder, open_store
 from telemetry.collector.sources.simulated import simulated_library
 from telemetry.errors import UserError
-from telemetry.join import report, window
+from telemetry.join import Boards, report, window
 from telemetry.storage import reader
 
 STEADY = "simulated:h200,wave=constant:400,gain=1,offset=0,noise=0,jitter=0"
@@ -57,9 +57,9 @@ async def test_report_window_and_monitor_agree_at_a_third_of_a_second(
     async with await open_store(tmp_path / "t.db") as store:
         (run,) = await reader.runs(store)
         assert run.stop_ns is not None
-        (reported,) = (await report(store))["runs"]
-        assert reported["energy"] == (await window(store, run.start_ns, run.stop_ns))["energy"]
-        windowed = (await window(store, store.clock.at(t0_ns), store.clock.at(t1_ns)))["energy"]
+        (reported,) = (await report(store, boards=Boards()))["runs"]
+        assert reported["energy"] == (await window(store, run.start_ns, run.stop_ns, boards=Boards()))["energy"]
+        windowed = (await window(store, store.clock.at(t0_ns), store.clock.at(t1_ns), boards=Boards()))["energy"]
         run_truth_j = truth(store.clock.mono(run.start_ns), store.clock.mono(run.stop_ns))
     low_j, high_j = measured["energy_low_joules"], measured["energy_high_joules"]
     # Two pollers see the same updates in other brackets, wider on a busy machine: what must hold is that the

@@ -15,7 +15,7 @@ import pytest
 from stored import rows
 
 from telemetry.errors import CollectorRunning, UserError
-from telemetry.join import report
+from telemetry.join import Boards, report
 from telemetry.recorder import Recorder
 from telemetry.storage.store import open_store
 
@@ -41,7 +41,7 @@ def collecting(path: Path) -> Iterator[int]:
 
 async def assert_the_store_agrees_with_the_report(path: Path, tokens: list[int]) -> None:
     async with await open_store(path, create=False, read_only=True) as store:
-        runs = {run["run"]: run for run in (await report(store))["runs"]}
+        runs = {run["run"]: run for run in (await report(store, boards=Boards()))["runs"]}
     best = {
         row[0]: row[1:]
         for row in rows(

@@ -311,6 +311,25 @@ def test_of_very_many_runs_a_table_shows_the_newest_and_says_so(width: int) -> N
     assert reports.to_csv(a_report(*runs)).count("\n") == 202
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_an_unresolved_run_shows_its_interval_and_no_value(width: int) -> None:
+    unresolved = energy(26.0, -6.5, 27.2) | {"grade": "U"}
+    ratio = {"value": 13.0, "lo": -3.25, "hi": 13.6}
+    text = printed(reports.to_table, a_report(a_run(energy=unresolved, j_per_output_token=ratio)), width)
+    assert "-6.5 to 27.2 J" in text
+    assert "-3.25 to 13.6" in text
+    assert "26 [" not in text
+    assert "13 [" not in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_residual_shown_is_that_of_the_device_where_the_paths_differ_most(width: int) -> None:
+    (device,) = a_run()["devices"]
+    devices = [device | {"counter_residual": r} for r in (0.002, None, -0.0125)]
+    assert "-1.25 %" in printed(reports.to_table, a_report(a_run(devices=devices)), width)
+    assert " % " not in printed(reports.to_table, a_report(a_run()), width).partition("gap:")[0]
+
+
 # ---- simulated
 
 

@@ -250,7 +250,7 @@ def test_some_parts_count_wrongly_when_they_are_read_often(
     spec: str, period_s: float, factor: float, runtime_dir: Path
 ) -> None:
     clock = VirtualClock()
-    with opened(f"{spec},gain=1,offset=0", clock, runtime_dir) as (source,):
+    with opened(f"{spec},gain=1,offset=0", clock, runtime_dir, spare_counter=False) as (source,):
         energies = []
         for _ in range(round(20 / period_s)):
             clock.advance(period_s)
@@ -258,6 +258,19 @@ def test_some_parts_count_wrongly_when_they_are_read_often(
         power_w = float(spec.rpartition(":")[2])
         counted_w = (energies[-1] - energies[0]) / 1000 / (20 - period_s)
         assert counted_w == pytest.approx(power_w * factor, rel=0.06)
+
+
+def test_a_counter_that_reading_may_change_is_read_once_a_second(runtime_dir: Path) -> None:
+    clock = VirtualClock()
+    with opened("simulated:ada_geforce,wave=constant:100,gain=1,offset=0", clock, runtime_dir) as (source,):
+        assert source.device.energy_path == "integral"
+        seen = []
+        for _ in range(500):
+            clock.advance(0.02)
+            seen.append(source.read().energy_mj)
+    counted = [energy for energy in seen if energy is not None]
+    assert len(counted) == pytest.approx(10, abs=1)
+    assert (counted[-1] - counted[0]) / 1000 == pytest.approx(98.4 * (len(counted) - 1), rel=0.06)
 
 
 def test_noise_is_drawn_once_for_each_publication(runtime_dir: Path) -> None:

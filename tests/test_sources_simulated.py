@@ -446,7 +446,11 @@ def test_bursts_have_the_gaps_and_lengths_that_were_asked_for() -> None:
         ("simulated,seed=-1", "seed=-1"),
         ("simulated,seed=1,seed=2", "given twice"),
         ("simulated,origin=now", "origin=now"),
-        ("simulated,counter=half", "full .* or part"),
+        ("simulated,counter=half", "counter=half is unknown. It is full or part"),
+        ("simulated,average=some", "It is full or part"),
+        ("simulated,timestamp=now", "It is call or sensor"),
+        ("simulated:a100,average=part", "a100 has no AVERAGE"),
+        ("simulated,lag=5,average=part", "not modelled"),
         ("simulated,wave=triangle:1:2", "square:LOW:HIGH:PERIOD_S"),
         ("simulated,wave=constant", "constant:W"),
         ("simulated,wave=constant:-5", "'-5' is not a number of 0 or more"),
@@ -497,7 +501,7 @@ def test_a_file_that_is_no_wave_is_refused_with_its_line(
 
 def test_the_documentation_names_every_preset_key_wave_and_fault() -> None:
     page = (Path(__file__).parent.parent / "docs" / "simulator.md").read_text()
-    keys = ("gpus", "seed", "wave", "counter", "origin", "fault", "events", "gain", "offset", "noise")
+    keys = ("gpus", "seed", "wave", "counter", "average", "timestamp", "origin", "fault", "events", "gain", "offset")
     waves = ("constant:", "step:", "square:", "ramp:", "burst:", "csv:", "events")
-    for word in (*PRESETS, *FAULT_KINDS, *keys, "jitter", "lag", "latency", *waves):
+    for word in (*PRESETS, *FAULT_KINDS, *keys, "noise", "delay", "jitter", "lag", "latency", "rate_limit", *waves):
         assert f"`{word}" in page, word

@@ -54,9 +54,11 @@ def library_of(spec: str, clock: VirtualClock, runtime_dir: Path) -> SimulatedLi
 
 
 @contextmanager
-def opened(spec: str, clock: VirtualClock, runtime_dir: Path) -> Iterator[list[NvmlSource]]:
+def opened(
+    spec: str, clock: VirtualClock, runtime_dir: Path, *, spare_counter: bool = True
+) -> Iterator[list[NvmlSource]]:
     """Open the GPUs of a description and close them again."""
-    sources = open_nvml("all", clock, {}, library=library_of(spec, clock, runtime_dir))
+    sources = open_nvml("all", clock, {}, library=library_of(spec, clock, runtime_dir), spare_counter=spare_counter)
     try:
         yield sources
     finally:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.analysis import estimators
+from telemetry.analysis.aliasing import aliasing_j, unseen_share
 from telemetry.analysis.edges import Counted, Edges, Lives
 from telemetry.analysis.enclosure import QUANTUM_J, PowerLimits
 from telemetry.analysis.estimates import Bits, EnergyEstimates, raised
@@ -14,7 +15,7 @@ from telemetry.analysis.estimators import Stencil
 from telemetry.analysis.rows import REACH_NS, Bools, Breaks, Floats, Ints, Rows, overlaps, session_before
 from telemetry.analysis.updates import Updates, end_ns, find_updates
 
-Method = Literal["auto", "plateau", "linear", "pad"]
+CounterMethod = Literal["auto", "plateau", "linear", "pad"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +31,18 @@ class CounterCurve:
     unread_ns: Ints
     over_cap_ns: Ints
     under_floor_ns: Ints
+    unseen: float = 0.0  # share of time that the counter is known to miss
 
-    def energy(self, t0_ns: Ints, t1_ns: Ints, method: Method) -> EnergyEstimates:
+    def energy(self, t0_ns: Ints, t1_ns: Ints, method: CounterMethod) -> EnergyEstimates:
         """Return the energy of each interval; see `EnergyCurve.energy`."""
         times, back = np.unique(np.concatenate([t0_ns, t1_ns]), return_inverse=True)
         life = np.searchsorted((self.life_to_ns[:-1] + self.life_from_ns[1:]) // 2, times, side="right")
         edges = self.counted.at(times, life)
         i0, i1 = back[: len(t0_ns)], back[len(t0_ns) :]
         bridge = self.bridged_j[life[i1]] - self.bridged_j[life[i0]]
-        lo = edges.lo_j[i1] - edges.hi_j[i0] + bridge[:, 1]
-        hi = edges.hi_j[i1] - edges.lo_j[i0] + bridge[:, 2]
+        missed = self._missed_j(t0_ns, t1_ns)
+        lo = edges.lo_j[i1] - edges.hi_j[i0] + bridge[:, 1] - missed
+        hi = edges.hi_j[i1] - edges.lo_j[i0] + bridge[:, 2] + missed
 
         smooth, straight = edges.plateau_j(), edges.linear_j()
         same_life = life[i0] == life[i1]
@@ -93,11 +96,27 @@ class CounterCurve:
             | raised("counter_reset", overlaps(self.resets_ns, t0_ns, t1_ns))
             | raised("over_cap", overlaps(self.over_cap_ns, t0_ns, t1_ns))
             | raised("under_floor", overlaps(self.under_floor_ns, t0_ns, t1_ns))
+            | raised("part_time_sensor", np.full(len(t0_ns), self.unseen > 0.0))
+            | raised("timing_model", np.full(len(t0_ns), self.unseen > 0.0))
+        )
+
+    def _missed_j(self, t0_ns: Ints, t1_ns: Ints) -> Floats:
+        """Return by how much to widen the bounds of a counter that looks part of the time, (m,), J."""
+        k = self.counted.knots
+        apart_s = np.diff(k.middle_ns) * 1e-9
+        power_w = np.diff(self.counted.knot_j) / np.where(apart_s > 0, apart_s, np.inf)
+        return aliasing_j(
+            t0_ns, t1_ns, at_ns=k.middle_ns[1:], power_w=power_w, unseen=self.unseen, period_ns=k.period_ns
         )
 
 
-def counter_curve(rows: Rows, limits: PowerLimits, breaks: Breaks) -> CounterCurve | None:
-    """Return the curve of the rows' energy counter, or None where they hold no counter value."""
+def counter_curve(
+    rows: Rows, limits: PowerLimits, breaks: Breaks, *, window_ns: int | None = None
+) -> CounterCurve | None:
+    """Return the curve of the rows' energy counter, or None where they hold no counter value.
+
+    window_ns: what the counter looks at of each publish period; None for all of it.
+    """
     u = find_updates(rows, rows.energy_mj, rows.energy_known, breaks, restarts=True)
     if len(u) == 0:
         return None
@@ -127,6 +146,7 @@ def counter_curve(rows: Rows, limits: PowerLimits, breaks: Breaks) -> CounterCur
         unread_ns=_unread(rows, u.period_ns),
         over_cap_ns=spans[over],
         under_floor_ns=spans[under],
+        unseen=unseen_share(window_ns, u.period_ns) if window_ns is not None else 0.0,
     )
     return replace(curve, bridged_j=_bridges(curve.counted, rows)) if len(begins) > 1 else curve
 

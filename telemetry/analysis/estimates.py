@@ -1,7 +1,7 @@
 """The result of a curve: many energies at once, each with bounds, method and flags."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -12,7 +12,7 @@ from telemetry.analysis.rows import Floats, Ints
 from telemetry.errors import TraceError
 from telemetry.model import Estimate
 
-Bits = NDArray[np.uint32]
+Bits = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,44 @@ def sum_devices(devices: Sequence[EnergyEstimates]) -> EnergyEstimates:
     )
 
 
+def nothing(t0_ns: Ints, t1_ns: Ints, method: str, code: str) -> EnergyEstimates:
+    """Return that there is neither value nor bounds, and the flag that says why."""
+    nan = np.full(len(t0_ns), np.nan)
+    return EnergyEstimates(
+        t0_ns=t0_ns,
+        t1_ns=t1_ns,
+        value_j=nan,
+        lo_j=nan,
+        hi_j=nan,
+        method=np.full(len(t0_ns), method),
+        flags=raised(code, np.ones(len(t0_ns), dtype=np.bool_)),
+    )
+
+
+def chosen(first: EnergyEstimates, other: EnergyEstimates, take: NDArray[np.bool_]) -> EnergyEstimates:
+    """Return the first's estimates where told, (m,), and the other's elsewhere."""
+    return EnergyEstimates(
+        t0_ns=first.t0_ns,
+        t1_ns=first.t1_ns,
+        value_j=np.where(take, first.value_j, other.value_j),
+        lo_j=np.where(take, first.lo_j, other.lo_j),
+        hi_j=np.where(take, first.hi_j, other.hi_j),
+        method=np.where(take, first.method, other.method),
+        flags=np.where(take, first.flags, other.flags),
+    )
+
+
+def hull(of: EnergyEstimates, others: Sequence[EnergyEstimates]) -> EnergyEstimates:
+    """Return these estimates with bounds that hold the others' too, and all their flags."""
+    every = [of, *others]
+    return replace(
+        of,
+        lo_j=np.min([each.lo_j for each in every], axis=0),
+        hi_j=np.max([each.hi_j for each in every], axis=0),
+        flags=reduce(np.bitwise_or, [each.flags for each in every]),
+    )
+
+
 def raised(code: str, where: NDArray[np.bool_]) -> Bits:
     """Return masks, (m,), with this flag set where asked."""
-    return np.where(where, np.uint32(bits(code)), np.uint32(0))
+    return np.where(where, np.uint64(bits(code)), np.uint64(0))

@@ -6,8 +6,8 @@ import numpy as np
 
 from telemetry.analysis.rows import Bools, Floats
 
-JITTER_S = 0.004  # how far from its grid a publish usually is
-JITTER_MAX_S = 0.015  # how far it may be
+JITTER_S = 0.004  # J: how far from its grid a publish may be, at first
+JITTER_MAX_S = 0.015  # and at most
 OUTLIERS_MAX = 0.05  # share of brackets that may be further before there is no grid
 FEWEST = 4  # a line through fewer brackets says nothing that the brackets do not
 
@@ -27,20 +27,24 @@ def fit_grid(*, low_s: Floats, high_s: Floats, middle_s: Floats, step: Floats, u
     """Fit u = φ + k·T to brackets (ℓ, h] and return u clipped into them.
 
     All (m, w); times in s; `step` is k; `use` says which brackets belong to the edge's own piece. Least
-    squares on the middles gives T and tells outliers; φ and T are then those that leave every bracket the
-    most room, which on a jitter-free grid is two to three times closer. Wrong by at most the
+    squares on the middles tells how far each bracket is off. J grows from 4 ms until no more than 5 % of the
+    brackets are further off than J; where that takes over 15 ms there is no grid. φ and T are then the middle
+    of all those that satisfy ℓ − J ≤ φ + k·T ≤ h + J for the others: the line that leaves them the most room,
+    which on a jitter-free grid is two to three times closer than least squares. Wrong by at most the
     bracket's width, whatever the publisher does.
     """
-    enough = np.count_nonzero(use, axis=1) >= FEWEST
+    n = np.count_nonzero(use, axis=1)
+    enough = n >= FEWEST
     phase, period = _least_squares(middle_s, step, use)
     fitted = phase[:, None] + step * period[:, None]
-    off_s = np.maximum(np.maximum(low_s - fitted, fitted - high_s), 0.0)
-    outlier = use & (off_s > JITTER_MAX_S)
-    unstable = enough & (np.count_nonzero(outlier, axis=1) > OUTLIERS_MAX * np.count_nonzero(use, axis=1))
+    off_s = np.where(use, np.maximum(np.maximum(low_s - fitted, fitted - high_s), 0.0), np.inf)
+    # The n-th smallest but 5 %: the least J that leaves no more outliers than are allowed.
+    allowed = np.maximum(n - 1 - np.floor(OUTLIERS_MAX * n).astype(np.intp), 0)
+    needed = np.take_along_axis(np.sort(off_s, axis=1), allowed[:, None], axis=1)[:, 0]
+    unstable = enough & (needed > JITTER_MAX_S)
+    jitter_s = np.clip(needed, JITTER_S, JITTER_MAX_S)
     # A single late publish would pull the roomiest line after it, as it hardly does the least squares.
-    close = use & (off_s <= JITTER_S)
-    most = np.count_nonzero(close, axis=1) > np.count_nonzero(use, axis=1) / 2
-    phase, period = _roomiest(low_s, high_s, step, np.where(most[:, None], close, use & ~outlier), period)
+    phase, period = _roomiest(low_s, high_s, step, use & (off_s <= jitter_s[:, None]), period)
     fitted = phase[:, None] + step * period[:, None]
     on_grid = use & (enough & ~unstable)[:, None]
     u_s = np.where(on_grid, np.clip(fitted, low_s, high_s), middle_s)

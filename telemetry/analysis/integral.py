@@ -5,58 +5,63 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetry.analysis.aliasing import aliasing_j, unseen_share
 from telemetry.analysis.enclosure import PowerLimits
 from telemetry.analysis.estimates import EnergyEstimates, raised
+from telemetry.analysis.profiles import SensorProfile
+from telemetry.analysis.ramps import Ramps
 from telemetry.analysis.rows import REACH_NS, Bools, Breaks, Floats, Ints, Rows, overlaps, session_before
-from telemetry.analysis.updates import find_updates
+from telemetry.analysis.updates import find_updates, power_period_ns
 from telemetry.model import power_column
 
-INSTANT_AVERAGING_NS = 25_000_000  # Ampere and Hopper
-OTHER_AVERAGING_NS = 1_000_000_000
 LIVE = ("instant", "average", "legacy")
 SHORT = 50  # averaging times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegralCurve:
-    """The cumulative integral as k segments of linear power, from one second before the rows to one after.
+    """The cumulative integral, from one second before the rows to one after.
 
-    from_ns: (k + 1,), where segments begin, and the last one's end.  begin_w, end_w: (3, k), the power at
-    both ends of each; axis 0 is the curve itself, then its lower and upper companions, which differ where
-    nothing was measured. total_j: (3, k + 1), J.
+    unseen: the share of time that the signal says nothing of.  lag_ns: of the sensor, 0 for none.
     """
 
     method: str
-    from_ns: Ints
-    begin_w: Floats
-    end_w: Floats
-    total_j: Floats
+    ramps: Ramps
     holes_ns: Ints
     averaging_ns: int
     period_ns: int
     update_ns: Ints
     update_w: Floats
+    unseen: float
+    lag_ns: int
 
-    def energy(self, t0_ns: Ints, t1_ns: Ints) -> EnergyEstimates:
-        """Return the energy of each interval; see `EnergyCurve.energy`."""
-        first, last = int(self.from_ns[1]), int(self.from_ns[-2])
+    def energy(self, t0_ns: Ints, t1_ns: Ints, *, lag_ns: int = 0) -> EnergyEstimates:
+        """Return the energy of each interval; see `EnergyCurve.energy`.
+
+        With a lag τ of first order the sensor shows Y while the power is Y + τ·dY/dt, whose integral is that of
+        Y and τ·(Y(t1) − Y(t0)) (the idea of Burtscher and others, GPGPU-7, 2014).
+        """
+        first, last = int(self.ramps.from_ns[1]), int(self.ramps.from_ns[-2])
         shift = self.averaging_ns + self.period_ns
         # The data end before the readings that describe the interval's own end: the last power goes on.
         reached = np.minimum(t1_ns + shift, np.maximum(t1_ns, last))
-        held_j = (t1_ns + shift - reached) * 1e-9 * self.end_w[0, -1]
-        begin, end = self._at(t0_ns), self._at(t1_ns)
-        alias = self._alias_j(t0_ns, t1_ns)
+        held_j = (t1_ns + shift - reached) * 1e-9 * self.ramps.end_w[0, -1]
+        begin, end = self._at(t0_ns, lag_ns), self._at(t1_ns, lag_ns)
+        alias = aliasing_j(
+            t0_ns, t1_ns,
+            at_ns=self.update_ns, power_w=self.update_w, unseen=self.unseen, period_ns=self.period_ns,
+        )  # fmt: skip
         value = end[0] - begin[0]
-        lo = end[1] - self._at(np.minimum(t0_ns + shift, t1_ns))[1] - alias
-        hi = self._at(reached)[2] - begin[2] + held_j + alias
+        lo = end[1] - self._at(np.minimum(t0_ns + shift, t1_ns), lag_ns)[1] - alias
+        hi = self._at(reached, lag_ns)[2] - begin[2] + held_j + alias
 
-        missing = (t0_ns < self.from_ns[0]) | (t1_ns > self.from_ns[-1])
+        missing = (t0_ns < self.ramps.from_ns[0]) | (t1_ns > self.ramps.from_ns[-1])
         flags = (
             raised("timing_model", np.ones(len(t0_ns), dtype=np.bool_))
             | raised("gap", overlaps(self.holes_ns, t0_ns, t1_ns))
             | raised("edge_extrapolated", (t0_ns < first) | (t1_ns + shift > last))
             | raised("short_for_averaging", t1_ns - t0_ns < SHORT * self.averaging_ns)
-            | raised("part_time_sensor", np.full(len(t0_ns), self._part_time() > 0.0))
+            | raised("part_time_sensor", np.full(len(t0_ns), self.unseen > 0.0))
         )
         nothing = np.where(missing, np.nan, 0.0)
         return EnergyEstimates(
@@ -65,49 +70,27 @@ class IntegralCurve:
             value_j=value + nothing,
             lo_j=np.minimum(lo, value) + nothing,
             hi_j=np.maximum(hi, value) + nothing,
-            method=np.full(len(t0_ns), self.method),
+            method=np.full(len(t0_ns), f"{self.method}-lag" if lag_ns else self.method),
             flags=np.where(missing, raised("not_covered", missing), flags),
         )
 
-    def _at(self, t_ns: Ints) -> Floats:
-        """Return the curve and its companions at times (m,): (3, m), J."""
-        i = np.clip(np.searchsorted(self.from_ns, t_ns, side="right") - 1, 0, len(self.from_ns) - 2)
-        length = (self.from_ns[i + 1] - self.from_ns[i]) * 1e-9
-        dt = np.clip((t_ns - self.from_ns[i]) * 1e-9, 0.0, length)
-        part = np.divide(dt, length, out=np.zeros_like(dt), where=length > 0)
-        mean_w = self.begin_w[:, i] + (self.end_w - self.begin_w)[:, i] * part / 2.0
-        energy: Floats = self.total_j[:, i] + mean_w * dt
-        return energy
-
-    def _part_time(self) -> float:
-        """Return the share of time that the sensor does not look."""
-        if self.averaging_ns != INSTANT_AVERAGING_NS:
-            return 0.0
-        return max(0.0, 1.0 - self.averaging_ns / self.period_ns)
-
-    def _alias_j(self, t0_ns: Ints, t1_ns: Ints) -> Floats:
-        """Return what a part-time sensor may miss: unseen share × quartile range × √(T·duration), (m,), J."""
-        unseen = self._part_time()
-        i0, i1 = (np.searchsorted(self.update_ns, t) for t in (t0_ns, t1_ns))
-        spread = np.zeros(len(t0_ns))
-        if unseen > 0.0:
-            for n, (a, b) in enumerate(zip(i0, i1, strict=True)):
-                if b > a:
-                    low, high = np.quantile(self.update_w[a:b], (0.25, 0.75))
-                    spread[n] = high - low
-        alias: Floats = unseen * spread * np.sqrt(self.period_ns * 1e-9 * np.maximum(t1_ns - t0_ns, 0) * 1e-9)
-        return alias
+    def _at(self, t_ns: Ints, lag_ns: int) -> Floats:
+        """Return the curve and its companions at times (m,), their lag made good: (3, m), J."""
+        behind: Floats = self.ramps.energy_j(t_ns) + lag_ns * 1e-9 * self.ramps.power_w(t_ns)
+        return behind
 
 
-def integral_curve(rows: Rows, limits: PowerLimits, breaks: Breaks, integral_of: str) -> IntegralCurve | None:
+def integral_curve(
+    rows: Rows, limits: PowerLimits, breaks: Breaks, integral_of: str, sensor: SensorProfile
+) -> IntegralCurve | None:
     """Return the curve of the rows' running integral of a power signal, or None where they hold none."""
     column = power_column(integral_of)
     power_mw = rows.power_instant_mw if column == "power_instant_mw" else rows.power_average_mw
     seen = np.flatnonzero(np.isfinite(power_mw) & rows.integral_known)
     if len(seen) == 0:
         return None
-    breaks = _unmeasured(breaks)
-    updates = find_updates(rows, power_mw, np.isfinite(power_mw), breaks)
+    breaks = breaks.as_gaps()
+    updates = find_updates(rows, power_mw, np.isfinite(power_mw), breaks, period_ns=power_period_ns(rows, breaks))
     t_ns, power_w = rows.t_ns[seen], power_mw[seen] * 1e-3
     middle_ns, segments_w, hole = _between_rows(rows, seen, power_w, breaks)
     # Two segments between neighbouring rows, and a second of constant power at either end.
@@ -119,26 +102,19 @@ def integral_curve(rows: Rows, limits: PowerLimits, breaks: Breaks, integral_of:
     floor_w, cap_w = (np.full(len(unseen), w) for w in (limits.floor_w, limits.cap_w))
     begins = np.stack([begin_w, np.where(unseen, floor_w, begin_w), np.where(unseen, cap_w, begin_w)])
     ends = np.stack([end_w, np.where(unseen, floor_w, end_w), np.where(unseen, cap_w, end_w)])
-    steps_j = (begins + ends) / 2.0 * (np.diff(from_ns) * 1e-9)
+    averaging_ns = sensor.window_ns(integral_of)
+    instant = column == "power_instant_mw"
     return IntegralCurve(
         method=f"integral-{integral_of}" if integral_of in LIVE else "trapezoid",
-        from_ns=from_ns,
-        begin_w=begins,
-        end_w=ends,
-        total_j=np.concatenate([np.zeros((3, 1)), np.cumsum(steps_j, axis=1)], axis=1),
+        ramps=Ramps.of(from_ns, begins, ends),
         holes_ns=np.column_stack([middle_ns, t_ns[1:]])[hole],
-        averaging_ns=INSTANT_AVERAGING_NS if column == "power_instant_mw" else OTHER_AVERAGING_NS,
+        averaging_ns=averaging_ns,
         period_ns=updates.period_ns,
         update_ns=updates.middle_ns,
         update_w=power_mw[updates.row] * 1e-3,
+        unseen=unseen_share(averaging_ns, updates.period_ns) if instant else 0.0,
+        lag_ns=sensor.lag_ns if instant else 0,
     )
-
-
-def _unmeasured(breaks: Breaks) -> Breaks:
-    """Return the breaks as an integral sees them: where the counter restarted there was a gap, no more."""
-    gaps = np.concatenate([breaks.gaps_ns, breaks.resets_ns])
-    order = np.argsort(gaps[:, 0], kind="stable")
-    return Breaks(gaps_ns=gaps[order], sessions_ns=breaks.sessions_ns)
 
 
 def _between_rows(rows: Rows, seen: NDArray[np.intp], power_w: Floats, breaks: Breaks) -> tuple[Ints, Floats, Bools]:

@@ -5,13 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from telemetry.analysis.enclosure import PowerLimits
-from telemetry.analysis.rows import Ints
 from telemetry.model import Estimate
 
 Severity = Literal["R", "O", "I"]
+Use = Literal["gross", "net", "compare"]  # of a run's energy, of what is left without idle, or of two runs
 Grade = Literal["A", "B", "C", "U"]
 GRADES: tuple[Grade, ...] = ("A", "B", "C", "U")
 HALF_WIDTH_MAX = (0.01, 0.05, 0.20)  # of the value, for A, B and C
@@ -22,11 +20,15 @@ HOPPER_FLOOR_W = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """What a flag means. `R` withholds the result, `O` is shown beside it, `I` informs."""
+    """What a flag means. `R` withholds the result, `O` is shown beside it, `I` informs.
+
+    withheld_in: the uses of the result in which it weighs `R`, whatever its severity.
+    """
 
     severity: Severity
     sentence: str
     best_grade: Grade = "A"
+    withheld_in: tuple[Use, ...] = ()
 
 
 # The order is the bit of each flag in `EnergyEstimates.flags`: add at the end.
@@ -93,6 +95,67 @@ FLAGS: dict[str, Flag] = {
         severity="R",
         sentence="Counter and integrated power differ by more than 8 %: one of them is wrong.",
     ),
+    "counter_callrate": Flag(
+        severity="R",
+        sentence="Reading the counter changes what it counts on this board, or nobody has tested that it does not.",
+    ),
+    "counter_unused": Flag(
+        severity="I",
+        sentence="The device's energy counter failed its check; the energy is that of the power readings.",
+    ),
+    "method_refused": Flag(
+        severity="O",
+        sentence="What the method asked for needs was not there: idle around the interval, or all of its readings.",
+        best_grade="U",
+    ),
+    "clock_jump": Flag(
+        severity="O",
+        sentence="The wall clock was set inside. Energies use the steady clock; events stamped by the wall may be off.",
+    ),
+    "throttle_power_cap": Flag(severity="O", sentence="The power limit held the clocks down for over 1 % of the time."),
+    "throttle_sync_boost": Flag(
+        severity="O", sentence="Another GPU's clocks held these down (sync boost) for over 1 % of the time."
+    ),
+    "throttle_sw_thermal": Flag(severity="O", sentence="The driver lowered the clocks for heat."),
+    "throttle_hw_thermal": Flag(severity="O", sentence="The hardware lowered the clocks for heat."),
+    "throttle_power_brake": Flag(severity="O", sentence="The power supply asked the GPU to slow down."),
+    "clock_drift": Flag(
+        severity="O", sentence="The SM clock strayed by more than 3 % from its median; no steady state was measured."
+    ),
+    "foreign_process": Flag(
+        severity="O",
+        sentence="Another process was on the GPU: its energy is in these numbers.",
+        withheld_in=("net", "compare"),
+    ),
+    "limit_changed": Flag(
+        severity="R",
+        sentence="The power limit, or another setting of the device, changed inside.",
+    ),
+    "scope_module": Flag(
+        severity="O",
+        sentence="The readings are of the whole module, CPU and memory included, not of the GPU alone.",
+    ),
+    "temp_shift": Flag(
+        severity="O", sentence="The GPU's median temperature differs by more than 3 °C between the runs."
+    ),
+    "zero_power": Flag(severity="O", sentence="More than 1 % of the polls gave no power."),
+    "baseline_drift": Flag(
+        severity="O", sentence="Idle power before and after differ by more than 3 W and 2 %; see net energy for both."
+    ),
+    "unsteady": Flag(
+        severity="O",
+        sentence="In the last 30 s power still moved by 1 % or the temperature by 1 °C; no steady state was measured.",
+    ),
+    "unprobed": Flag(
+        severity="I",
+        sentence="Nobody has probed this board with this VBIOS and driver (`telemetry probe`); grade B at best.",
+        best_grade="B",
+    ),
+    "probe_doubts": Flag(
+        severity="I",
+        sentence="The probe of this board left doubts about its readings; grade B at best.",
+        best_grade="B",
+    ),
 }
 _BITS = {code: 1 << i for i, code in enumerate(FLAGS)}
 
@@ -107,15 +170,18 @@ def codes_of(mask: int) -> tuple[str, ...]:
     return tuple(code for code, bit in _BITS.items() if mask & bit)
 
 
-def severity(code: str) -> Severity:
+def severity(code: str, use: Use = "gross") -> Severity:
     """Return how much a flag weighs. Raises KeyError for a code that is not in FLAGS."""
-    return FLAGS[code].severity
+    flag = FLAGS[code]
+    return "R" if use in flag.withheld_in else flag.severity
 
 
-def grade_of(value: float | None, lo: float | None, hi: float | None, flags: Iterable[str] = ()) -> Grade:
+def grade_of(
+    value: float | None, lo: float | None, hi: float | None, flags: Iterable[str] = (), use: Use = "gross"
+) -> Grade:
     """Return A, B, C or U from the half-width of the bounds relative to the value, held down by flags."""
     flags = tuple(flags)
-    if value is None or lo is None or hi is None or any(severity(code) == "R" for code in flags):
+    if value is None or lo is None or hi is None or any(severity(code, use) == "R" for code in flags):
         return "U"
     half = (hi - lo) / 2.0
     steps = sum(half > share * abs(value) for share in HALF_WIDTH_MAX)
@@ -155,39 +221,6 @@ def power_limits(
     if limit_w:
         floor_w = min(floor_w, 0.1 * limit_w)
     return PowerLimits(floor_w=floor_w, cap_w=max(highs, default=NO_CAP_W))
-
-
-def over_cap(*, mean_power_w: float, duration_s: float, limit_w: float) -> tuple[str, ...]:
-    """Return `over_cap` for a mean power that the driver would not have allowed for more than 2 s."""
-    return ("over_cap",) if duration_s > 2.0 and mean_power_w > 1.05 * limit_w else ()
-
-
-def counter_vs_integral(*, counter_j: float, integral_j: float, duration_s: float, may_alias: bool) -> tuple[str, ...]:
-    """Return what the two energy paths say of each other over one interval.
-
-    Below 10 s their timing differs too much to tell. `may_alias`: the power sensor looks only part of the
-    time and the load repeats, so that a difference need not be the counter's fault.
-    """
-    if duration_s < 10.0 or integral_j <= 0.0:
-        return ()
-    off = abs(counter_j / integral_j - 1.0)
-    if off > 0.08 and not may_alias:
-        return ("counter_refuted",)
-    return ("counter_vs_integral",) if off > 0.03 else ()
-
-
-def stale(*, update_ns: Ints, change_ns: Ints, t0_ns: int, t1_ns: int, period_ns: int) -> tuple[str, ...]:
-    """Return `stale` where the readings stood still while something else about the device changed.
-
-    update_ns: (n,), when power or counter changed, sorted; change_ns: (m,), when clocks or utilisation did.
-    A change counts where the stretch without updates that it falls in, cut to the interval, is longer than
-    three publish periods.
-    """
-    inside = change_ns[(change_ns >= t0_ns) & (change_ns <= t1_ns)]
-    after = np.searchsorted(update_ns, inside, side="right")
-    fence = np.concatenate([[t0_ns], update_ns, [t1_ns]])
-    last, following = np.maximum(fence[after], t0_ns), np.minimum(fence[after + 1], t1_ns)
-    return ("stale",) if np.any(following - last > 3 * period_ns) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

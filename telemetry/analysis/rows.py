@@ -107,6 +107,12 @@ class Breaks:
             sessions_ns=np.array(sorted(session_starts_ns), dtype=np.int64),
         )
 
+    def as_gaps(self) -> "Breaks":
+        """Return the breaks as readings of power see them: where the counter restarted there was a gap, no more."""
+        gaps = np.concatenate([self.gaps_ns, self.resets_ns])
+        order = np.argsort(gaps[:, 0], kind="stable")
+        return Breaks(gaps_ns=gaps[order], sessions_ns=self.sessions_ns)
+
 
 def session_before(rows: Rows, breaks: Breaks) -> Bools:
     """Return for each row whether a collector started since the row before it. (n,); the first is False."""

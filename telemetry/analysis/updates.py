@@ -64,19 +64,33 @@ def begin_ns(rows: Rows) -> Ints:
     return rows.t_ns - (rows.latency_ns + 1) // 2 - ROUNDING_NS
 
 
-def find_updates(rows: Rows, values: NDArray[Any], known: Bools, breaks: Breaks, *, restarts: bool = False) -> Updates:
+def find_updates(
+    rows: Rows,
+    values: NDArray[Any],
+    known: Bools,
+    breaks: Breaks,
+    *,
+    restarts: bool = False,
+    period_ns: int | None = None,
+    after_hole: Bools | None = None,
+) -> Updates:
     """Return the updates of a column: `values` and `known`, (n,), beside `rows`.
 
     An update lies in (ℓ, h]: h the end of the poll that saw it, ℓ the begin of the poll before, or of the
     poll before the NULLs that directly precede it. Where rows do not follow on from each other, ℓ is the
     begin of the last poll known to have seen the old value. With `restarts`, a value that falls begins a new
-    life.
+    life. `period_ns`: how often the column is published, where that is known better than from its own changes.
+    `after_hole`: (n,), rows before which nothing was seen for a while; with it, the first value after any such
+    row, gap, or other break counts as an update though it be the same as before.
     """
     seen = np.flatnonzero(known)
     first, before, after = seen[:1], seen[:-1], seen[1:]
     t_before, t_after = rows.t_ns[before], rows.t_ns[after]
     apart = np.cumsum(rows.is_first | session_before(rows, breaks))
     separated = (apart[after] != apart[before]) | overlaps(breaks.gaps_ns, t_before, t_after)
+    if after_hole is not None:
+        holes = np.cumsum(after_hole)
+        separated |= holes[after] != holes[before]
     restarted = overlaps(breaks.resets_ns, t_before, t_after)
     if restarts:
         restarted |= values[after] < values[before]
@@ -88,6 +102,8 @@ def find_updates(rows: Rows, values: NDArray[Any], known: Bools, breaks: Breaks,
     polled = end_ns(rows)[before + 1] - 2 * ROUNDING_NS - since
     low = np.where(unknown, held, polled)
     changed = restarted | (values[after] != values[before])
+    if after_hole is not None:
+        changed |= separated
     row = np.append(first, after[changed])
     no, yes = np.zeros(len(first), dtype=np.bool_), np.ones(len(first), dtype=np.bool_)
     return _dated(
@@ -97,16 +113,40 @@ def find_updates(rows: Rows, values: NDArray[Any], known: Bools, breaks: Breaks,
         is_knot=np.append(no, ~unknown[changed]),
         restarted=np.append(no, restarted[changed]),
         separated=np.append(yes, (separated | restarted)[changed]),
+        period_ns=period_ns,
     )
 
 
+def power_period_ns(rows: Rows, breaks: Breaks) -> int:
+    """Return how often power is published: the usual one of the shortest distances between changes.
+
+    Of INSTANT and AVERAGE together, which share a grid. A load of few levels leaves either unchanged for most
+    periods, so that the median of all distances is some multiple.
+    """
+    spacing: list[Ints] = []
+    for column in (rows.power_instant_mw, rows.power_average_mw):
+        u = find_updates(rows, column, np.isfinite(column), breaks)
+        spacing.append(np.diff(u.middle_ns)[u.is_knot[1:] & u.is_knot[:-1]])
+    each = np.concatenate(spacing)
+    if len(each) < 3:
+        return DEFAULT_PERIOD_NS
+    return max(int(np.median(each[each <= 1.5 * np.quantile(each, 0.1)])), 1)
+
+
 def _dated(
-    *, row: NDArray[np.intp], low: Ints, high: Ints, is_knot: Bools, restarted: Bools, separated: Bools
+    *,
+    row: NDArray[np.intp],
+    low: Ints,
+    high: Ints,
+    is_knot: Bools,
+    restarted: Bools,
+    separated: Bools,
+    period_ns: int | None,
 ) -> Updates:
     """Count publish periods along the updates: a period is the median distance of neighbouring brackets."""
     neighbours = is_knot[1:] & is_knot[:-1]
     spacing = ((np.diff(low) + np.diff(high)) // 2)[neighbours]
-    period = max(int(np.median(spacing)), 1) if len(spacing) >= 3 else DEFAULT_PERIOD_NS
+    period = period_ns or (max(int(np.median(spacing)), 1) if len(spacing) >= 3 else DEFAULT_PERIOD_NS)
     # Of several publishes in one bracket the value read is the last, at most a period old.
     middle = np.where(is_knot, high - np.minimum(high - low, period) // 2, high)
     steps = np.maximum(np.rint(np.diff(middle) / period), 1).astype(np.int64)

@@ -2,7 +2,7 @@
 
 import typer
 
-from telemetry.cli import collect, data, demo, doctor, reading, run
+from telemetry.cli import baseline, collect, data, demo, doctor, probe, reading, run
 
 app = typer.Typer(
     name="telemetry",
@@ -10,6 +10,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich, which only frames the help, would take a third of the time to the first line
 )
 run_app = typer.Typer(help="Measure one experiment.", no_args_is_help=True)
 run_app.command("llama")(run.llama)
@@ -17,6 +18,7 @@ app.add_typer(run_app, name="run")
 app.command("collect", context_settings={"allow_interspersed_args": False})(collect.collect)
 app.command("status")(collect.status)
 app.command("stop")(collect.stop)
+app.command("baseline")(baseline.baseline)
 app.command("list")(reading.list_runs)
 app.command("show")(reading.show)
 app.command("report")(reading.report)
@@ -25,4 +27,5 @@ app.command("sql")(data.sql)
 app.command("import")(data.import_files)
 app.command("doctor")(doctor.doctor)
 app.command("config")(doctor.config)
+app.command("probe")(probe.probe)
 app.command("demo")(demo.demo)

@@ -1,7 +1,8 @@
 """What the commands share: options, and printing in the asked format."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,12 +24,29 @@ SourceOption = Annotated[str | None, typer.Option("--source", help="auto, nvml, 
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="all, or NVML indices and UUIDs separated by commas.")]
 IntervalOption = Annotated[float | None, typer.Option("--interval", help="Seconds between polls of a device (0.02).")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+MethodOption = Annotated[
+    str, typer.Option("--method", help="An estimator of docs/measurement.md in place of the one chosen.")
+]
 OutputOption = Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of stdout.")]
 
 
 def say(words: str) -> None:
     """Print words for people, to stderr."""
     typer.echo(words, err=True)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show (done, total) on stderr where that is a terminal, and nothing of it afterwards."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(shown, completed=done, total=total)
 
 
 def show(

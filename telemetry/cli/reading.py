@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, OutputOption, StoreOption, say
+from telemetry.cli.common import Format, FormatOption, MethodOption, OutputOption, StoreOption, progress_bar, say
 from telemetry.cli.common import show as print_document
 from telemetry.errors import StoreError, UsageError
 from telemetry.settings import load_settings
@@ -30,6 +30,13 @@ def _ask(store: str | None, question: Any, *, read_only: bool = False) -> Any:
             return await question(opened)
 
     return asyncio.run(answer())
+
+
+def _boards() -> Any:
+    from telemetry.join import load_boards
+
+    settings = load_settings()
+    return load_boards(settings.profile, settings.calibration)
 
 
 def list_runs(store: StoreOption = None, form: FormatOption = Format.table, output: OutputOption = None) -> None:
@@ -57,12 +64,17 @@ def report(
     form: FormatOption = Format.table,
     output: OutputOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where a run is not publishable.")] = False,
+    method: MethodOption = "auto",
 ) -> None:
     """Report the energy of runs, with bounds, grade and verdict."""
     from telemetry.join import report as join
     from telemetry.reports import to_csv, to_markdown, to_table
 
-    document = _ask(store, lambda opened: join(opened, tuple(runs or ())))
+    with progress_bar("reading") as progress:
+        document = _ask(
+            store,
+            lambda opened: join(opened, tuple(runs or ()), boards=_boards(), method=method, progress=progress),
+        )
     print_document(document, form, output, table=to_table, csv=to_csv, md=to_markdown)
     if strict and not all(r["verdict"]["publishable"] for r in document["runs"] if not r["warmup"]):
         raise typer.Exit(3)
@@ -72,6 +84,7 @@ def window(
     begin: Annotated[str, typer.Option("--from", help="ISO time or epoch seconds.")],
     end: Annotated[str, typer.Option("--to", help="ISO time or epoch seconds.")],
     device: Annotated[list[str] | None, typer.Option("--device", help="A device's UID or name.")] = None,
+    method: MethodOption = "auto",
     store: StoreOption = None,
     form: FormatOption = Format.table,
     output: OutputOption = None,
@@ -85,7 +98,8 @@ def window(
 
     async def question(opened: Any) -> Any:
         clock = await reader.wall_clock(opened)
-        return await join(opened, clock.steady_ns(t0_ns), clock.steady_ns(t1_ns), tuple(device or ()))
+        t0, t1 = clock.steady_ns(t0_ns), clock.steady_ns(t1_ns)
+        return await join(opened, t0, t1, tuple(device or ()), boards=_boards(), method=method)
 
     document = _ask(store, question, read_only=True)
     print_document(document, form, output, table=window_table, csv=window_csv, md=window_markdown)

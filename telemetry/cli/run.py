@@ -29,6 +29,7 @@ def measure(
     max_tokens: int,
     repeat: int,
     warmup: int,
+    baseline_s: float = 0.0,
 ) -> dict[str, Any]:
     """Run one experiment with a progress bar and return its report."""
     import uuid
@@ -37,11 +38,11 @@ def measure(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from telemetry.experiment import Plan, run_experiment
-    from telemetry.join import report
+    from telemetry.join import load_boards, report
     from telemetry.recorder import Recorder
     from telemetry.storage.store import open_store
 
-    plan = Plan(prompts=prompts, max_tokens=max_tokens, repeat=repeat, warmup=warmup)
+    plan = Plan(prompts=prompts, max_tokens=max_tokens, repeat=repeat, warmup=warmup, baseline_s=baseline_s)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
@@ -59,7 +60,7 @@ def measure(
             async with recorder:
                 uids = await run_experiment(recorder, open_runner, plan, experiment=uuid.uuid4().hex, progress=progress)
         async with await open_store(settings.store) as store:
-            return await report(store, tuple(uids))
+            return await report(store, tuple(uids), boards=load_boards(settings.profile, settings.calibration))
 
     try:
         return asyncio.run(work())
@@ -76,6 +77,9 @@ def llama(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; half the cores.")] = None,
     gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the GPU; -1: all it takes.")] = -1,
     context: Annotated[int, typer.Option("--context", min=8, help="Context length in tokens.")] = 2048,
+    baseline: Annotated[
+        float, typer.Option("--baseline", min=0.0, help="Seconds of idle before and after, for net energy; 30 or more.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Recorded with the run; decoding is greedy.")] = 0,
     source: SourceOption = None,
     gpus: GpusOption = None,
@@ -97,5 +101,7 @@ def llama(
     def opened() -> Any:
         return open_llama(model, threads=threads, gpu_layers=gpu_layers, context=context, seed=seed)
 
-    document = measure(settings, opened, texts, max_tokens=max_tokens, repeat=repeat, warmup=warmup)
+    document = measure(
+        settings, opened, texts, max_tokens=max_tokens, repeat=repeat, warmup=warmup, baseline_s=baseline
+    )
     show(document, form, output, table=to_table, csv=to_csv, md=to_markdown)

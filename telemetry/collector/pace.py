@@ -66,8 +66,7 @@ class RecentPolls:
     def spread(self, now_ns: int) -> Spread:
         """Return the quantiles (nearest rank) of the ten seconds until now."""
         self._forget(now_ns)
-        latencies = sorted(poll[1] for poll in self._polls)
-        lateness = sorted(poll[2] for poll in self._polls)
+        _, latencies, lateness = map(sorted, zip(*self._polls, strict=True)) if self._polls else ([], [], [])
         return Spread(
             latency_p50_ns=_quantile(latencies, 0.5),
             latency_p99_ns=_quantile(latencies, 0.99),

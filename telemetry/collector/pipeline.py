@@ -58,15 +58,27 @@ class Reducer:
             self._broken = True
         if not self._broken:
             self._advance(reading)
-        row = self._row_of(reading)
-        kept = self._broken or self._is_due(row)
+        # Rounded up, and since_ns taken from the rounded end, so that the bracket which a reader computes
+        # from the row, (h - since_ns, h], begins where the previous call did and ends no earlier than this.
+        latency_us = -(-reading.latency_ns // 1_000)
+        end_ns = reading.t_ns + latency_us * 500
+        since_ns = 0 if self._previous is None else end_ns - start_of(self._previous)
+        row = None
+        if self._broken or self._is_due(reading, since_ns):
+            row = self._row = ReadingRow(
+                t_ns=reading.t_ns,
+                power_instant_mw=reading.power_instant_mw,
+                power_average_mw=reading.power_average_mw,
+                energy_mj=reading.energy_mj,
+                integral_uj=None if self._column is None else self._half_pj // _HALF_PICOJOULES_PER_UJ,
+                since_ns=since_ns,
+                latency_us=latency_us,
+            )
         self._previous = reading
         self._broken = False
         if reading.energy_mj is not None:
             self._counted = reading
-        if kept:
-            self._row = row
-        return Reduced(row=row if kept else None, gap=reset)
+        return Reduced(row=row, gap=reset)
 
     def _reset(self, reading: Reading) -> Gap | None:
         before = self._counted
@@ -86,26 +98,16 @@ class Reducer:
             return None
         return reading.power_instant_mw if self._column == "power_instant_mw" else reading.power_average_mw
 
-    def _row_of(self, reading: Reading) -> ReadingRow:
-        # Rounded up, and since_ns taken from the rounded end, so that the bracket which a reader computes
-        # from the row, (h - since_ns, h], begins where the previous call did and ends no earlier than this.
-        latency_us = -(-reading.latency_ns // 1_000)
-        end_ns = reading.t_ns + latency_us * 500
-        return ReadingRow(
-            t_ns=reading.t_ns,
-            power_instant_mw=reading.power_instant_mw,
-            power_average_mw=reading.power_average_mw,
-            energy_mj=reading.energy_mj,
-            integral_uj=None if self._column is None else self._half_pj // _HALF_PICOJOULES_PER_UJ,
-            since_ns=0 if self._previous is None else end_ns - start_of(self._previous),
-            latency_us=latency_us,
-        )
-
-    def _is_due(self, row: ReadingRow) -> bool:
+    def _is_due(self, reading: Reading, since_ns: int) -> bool:
         last = self._row
-        if last is None or row.since_ns > 3 * self.period_ns or row.t_ns - last.t_ns > ALIVE_NS - 2 * self.period_ns:
-            return True
-        return _values(row) != _values(last)
+        return (
+            last is None
+            or since_ns > 3 * self.period_ns
+            or reading.t_ns - last.t_ns > ALIVE_NS - 2 * self.period_ns
+            or reading.power_instant_mw != last.power_instant_mw
+            or reading.power_average_mw != last.power_average_mw
+            or reading.energy_mj != last.energy_mj
+        )
 
 
 class Channel:
@@ -160,7 +162,3 @@ class Channel:
     def peak(self) -> int:
         """The most items that were ever held at once."""
         return self._peak
-
-
-def _values(row: ReadingRow) -> tuple[int | None, int | None, int | None]:
-    return row.power_instant_mw, row.power_average_mw, row.energy_mj

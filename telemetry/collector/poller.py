@@ -61,7 +61,7 @@ class Poller:
         self._recent = RecentPolls()
         self._lock = Lock()
         self._closed = False
-        self._ended = False
+        self.ended = False
         self._retry_ns: int | None = None  # not None: the device is lost
         self._retry_wait_ns = BACK_OFF_NS[0]
         self._measured_to_ns = start_ns
@@ -108,7 +108,7 @@ class Poller:
     def end(self) -> None:
         """Note that the recording is over: nothing is missing after it."""
         with self._lock:
-            self._ended = self._closed = True
+            self.ended = self._closed = True
 
     def close(self, *, stuck: bool) -> None:
         """Hand on the gap that is open now, if any, and nothing after it, whatever still returns."""
@@ -133,7 +133,7 @@ class Poller:
                 period_ns=self._deadlines.period_ns,
                 slowed=self._deadlines.period_ns // self._asked_ns,
                 lost=self._retry_ns is not None,
-                ended=self._ended,
+                ended=self.ended,
                 reading=self._reading,
                 sensors=self._sensors,
             )
@@ -163,12 +163,15 @@ class Poller:
             self._reading = reading
             self._polls += 1
             self._polls_since += 1
-            self._failures.update(reading.missing)
+            if reading.missing:
+                self._failures.update(reading.missing)
             self._recent.add(reading.t_ns, reading.latency_ns, lateness_ns)
             power_mw = reading.power_average_mw if reading.power_instant_mw is None else reading.power_instant_mw
             if power_mw is not None:
                 low, high = self._extremes_mw or (power_mw, power_mw)
                 self._extremes_mw = min(low, power_mw), max(high, power_mw)
+            elif self._source.device.integral_of is not None:  # it has a power signal, and did not tell it
+                self._misses_since += 1
 
     def _slow(self) -> None:
         t_ns = self._clock.now_ns()
@@ -227,7 +230,6 @@ class Poller:
         passed = self._deadlines.advance(now_ns)
         missed = 0 if was_lost else passed  # nobody was late while there was no device
         self._missed += missed
-        self._misses_since += missed
         if now_ns - self._judged_ns < WINDOW_NS:
             return
         self._judged_ns = now_ns

@@ -56,7 +56,7 @@ class Sampler:
     @property
     def ended(self) -> bool:
         """Whether the source was a recording that has been played to its end."""
-        return self.health().ended
+        return self._poller.ended
 
     @property
     def in_call_since_ns(self) -> int | None:

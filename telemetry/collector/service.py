@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from telemetry import clock as clocks
 from telemetry.collector.lock import DeviceLock, Holder
 from telemetry.collector.pipeline import Channel, Item
+from telemetry.collector.poller import SamplerHealth
 from telemetry.collector.sampler import Sampler
 from telemetry.collector.sources.base import Source
 from telemetry.errors import StoreBusy, StoreError
@@ -37,7 +38,7 @@ class Status:
 
     rows: int
     health: SessionHealth
-    devices: tuple[tuple[str, Any], ...]  # (name, SamplerHealth)
+    devices: tuple[tuple[str, SamplerHealth], ...]  # by name
     trouble: str | None
 
 
@@ -120,13 +121,11 @@ class Collector:
 
     def status(self) -> Status:
         """Return how the collector does."""
+        every = self._each_health()
         return Status(
             rows=self._rows,
-            health=self._health(),
-            devices=tuple(
-                (source.device.name, sampler.health())
-                for source, sampler in zip(self._sources, self._samplers, strict=True)
-            ),
+            health=self._health(every),
+            devices=tuple((source.device.name, one) for source, one in zip(self._sources, every, strict=True)),
             trouble=self._trouble,
         )
 
@@ -136,8 +135,10 @@ class Collector:
         for lock in self._locks:
             lock.release()
 
-    def _health(self) -> SessionHealth:
-        every = [sampler.health() for sampler in self._samplers]
+    def _each_health(self) -> list[SamplerHealth]:
+        return [sampler.health() for sampler in self._samplers]
+
+    def _health(self, every: Sequence[SamplerHealth]) -> SessionHealth:
         latencies = [h.spread.latency_p99_ns for h in every if h.spread.latency_p99_ns is not None]
         return SessionHealth(
             polls=sum(h.polls for h in every),
@@ -197,7 +198,7 @@ class Collector:
 
     async def _beat(self, *, stopped: bool) -> None:
         try:
-            await self._store.heartbeat(self._session, self._health(), stopped=stopped)
+            await self._store.heartbeat(self._session, self._health(self._each_health()), stopped=stopped)
             await self._store.checkpoint()
             await self._mind_clock()
         except (StoreBusy, StoreError) as error:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from telemetry.model import Device, Reading, Sensors
+from telemetry.model import Device, Reading, Run, Sensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +34,17 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A file, read whole.
+    """A file, or a folder of files that belong together, read whole.
 
-    `tz_given` is False when stamps had no zone and none was named: they were then read as UTC, and may
-    be off by whole hours. `notes` are sentences for the user about what was decided or left out.
+    `runs` are what was done meanwhile, each with when it ended, ns, where the recording tells. `tz_given` is
+    False when stamps had no zone and none was named: they were then read as UTC, and may be off by whole
+    hours. `notes` are sentences for the user about what was decided or left out.
     """
 
     path: Path
-    sha256: str  # of the file's bytes as they lie on disk
+    sha256: str  # of the bytes as they lie on disk
     format: str
     tz_given: bool
     traces: tuple[Trace, ...]
     notes: tuple[str, ...]
+    runs: tuple[tuple[Run, int], ...] = ()

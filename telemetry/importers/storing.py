@@ -43,8 +43,11 @@ async def store_recordings(path: str, recordings: Sequence[Recording]) -> list[s
                 items,
                 version("telemetry"),
                 (first, last),
+                recording.runs,
             )  # fmt: skip
             lines += told
+            if recording.runs:
+                lines.append(f"{len(recording.runs)} phases stored as runs: see `telemetry list`")
     return lines
 
 
@@ -85,28 +88,31 @@ def _vitals(trace: Trace) -> list[Vitals]:
     slow = list(trace.sensors)
     rows: list[Vitals] = []
     powers: list[int] = []
+    memory_temp_c: int | None = None
     polls, due, state = 0, trace.readings[0].t_ns + 1_000_000_000, Sensors()
     for reading in trace.readings:
         polls += 1
         power = reading.power_instant_mw or reading.power_average_mw
         powers += [] if power is None else [power]
+        memory_temp_c = memory_temp_c if reading.memory_temp_c is None else reading.memory_temp_c
         while slow and slow[0][0] <= reading.t_ns:
             state = slow.pop(0)[1]
         if reading.t_ns >= due or reading is trace.readings[-1]:
             rows.append(
                 Vitals(
-                    t_ns=reading.t_ns, sensors=state, memory_temp_c=None,
+                    t_ns=reading.t_ns, sensors=state, memory_temp_c=memory_temp_c,
                     power_max_mw=max(powers, default=None), power_min_mw=min(powers, default=None),
                     polls=polls, misses=0,
                 )
             )  # fmt: skip
-            polls, powers, due = 0, [], reading.t_ns + 1_000_000_000
+            polls, powers, memory_temp_c, due = 0, [], None, reading.t_ns + 1_000_000_000
     return rows
 
 
 def _line(trace: Trace, rows: int) -> str:
     seconds = (trace.readings[-1].t_ns - trace.readings[0].t_ns) / 1e9
+    signal = "the energy counter" if trace.device.has_counter else trace.device.integral_of
     return (
         f"{trace.device.name}: {len(trace.readings)} readings over {seconds:.3f} s, "
-        f"energy from {trace.device.integral_of or 'the energy counter'}, {rows} rows stored"
+        f"energy from {signal}, {rows} rows stored"
     )

@@ -1,8 +1,11 @@
 """Pieces that the documents of docs/json.md share."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from telemetry.analysis import Calibrated
 from telemetry.model import Estimate
 from telemetry.storage.reader import StoredDevice
 
@@ -12,34 +15,74 @@ def iso(t_ns: int) -> str:
     return datetime.fromtimestamp(t_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def energy_json(energy: Estimate) -> dict[str, Any]:
-    """Return an energy, J, with bounds, method and grade."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Above:
+    """Energies above idle, each with the idle power, W, that was taken off."""
+
+    net: tuple[Estimate, float] | None = None  # above B1: the model loaded and quiet
+    active: tuple[Estimate, float] | None = None  # above B0: nothing has the device open
+
+
+def energy_json(energy: Estimate, true: Calibrated, above: Above | None = None) -> dict[str, Any]:
+    """Return an energy, J, with bounds, method and grade; what calibration does to it; and what is left above idle."""
+    net, net_idle_w = (above and above.net) or (None, None)
+    active, active_idle_w = (above and above.active) or (None, None)
     return {
-        "value_j": energy.value, "lo_j": energy.lo, "hi_j": energy.hi, "method": energy.method,
-        "grade": energy.grade, "net_j": None, "baseline": None,
-    }  # fmt: skip
+        "value_j": energy.value,
+        "lo_j": energy.lo,
+        "hi_j": energy.hi,
+        "method": energy.method,
+        "grade": energy.grade,
+        "net_j": net and net.value,
+        "baseline": None if net is None else f"B1 {net_idle_w:.4g} W",
+        "net_lo_j": net and net.lo,
+        "net_hi_j": net and net.hi,
+        "active_j": active and active.value,
+        "active_baseline": None if active is None else f"B0 {active_idle_w:.4g} W",
+        "calibrated": {
+            "value_j": true.value_j,
+            "u_j": true.u_j,
+            "lo_j": true.lo_j,
+            "hi_j": true.hi_j,
+            "provenance": true.provenance,
+        },
+    }
 
 
 def device_json(
     device: StoredDevice,
-    energy: Estimate,
+    energy: dict[str, Any],
     duration_s: float,
     *,
     peak_power_w: float | None,
     max_temperature_c: float | None,
     max_memory_used_bytes: float | None,
+    residual: float | None,
+    throttled: Mapping[str, float],
+    automatic: Estimate | None,
+    idle_power_w: Estimate | None = None,
 ) -> dict[str, Any]:
-    """Return one device's part of a run or window."""
+    """Return one device's part of a run or window; `energy` as `energy_json` gives it."""
     return {
         "uid": device.uid,
         "name": device.name,
-        "energy": energy_json(energy),
-        "avg_power_w": average_w(energy, duration_s),
+        "energy": energy,
+        "avg_power_w": None if energy["value_j"] is None or not duration_s else energy["value_j"] / duration_s,
         "peak_power_w": peak_power_w,
         "max_temperature_c": whole(max_temperature_c),
         "max_memory_used_bytes": whole(max_memory_used_bytes),
-        "throttled_s": None,
+        # Reasons overlap: the longest is what is surely known.
+        "throttled_s": max(throttled.values(), default=None),
+        "throttled_by": dict(throttled),
+        "counter_residual": residual,
+        "automatic": None if automatic is None else bounds_json(automatic) | {"method": automatic.method},
+        "idle_power_w": None if idle_power_w is None else bounds_json(idle_power_w),
     }
+
+
+def bounds_json(estimate: Estimate) -> dict[str, Any]:
+    """Return a number with its bounds."""
+    return {"value": estimate.value, "lo": estimate.lo, "hi": estimate.hi}
 
 
 def average_w(energy: Estimate, duration_s: float) -> float | None:

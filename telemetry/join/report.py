@@ -1,21 +1,26 @@
 """Runs as the report's JSON, version 1, from their results: those kept, and the others worked out now."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
+from importlib import metadata
 from typing import Any
 
-from telemetry.analysis import PowerLimits, summary, verdict
+from telemetry.analysis import calibrated, summary, verdict
+from telemetry.analysis.calibration import together
+from telemetry.analysis.vitals import THROTTLES
 from telemetry.errors import TraceError
-from telemetry.join.documents import average_w, device_json, energy_json, iso, whole
-from telemetry.join.energy import limits_of
+from telemetry.join.baselines import BASELINE, Baselines, Idle, above_idle, as_baseline
+from telemetry.join.boards import Board, Boards
+from telemetry.join.documents import Above, average_w, bounds_json, device_json, energy_json, iso, whole
 from telemetry.join.results import ANALYSIS_VERSION, COUNTS, LATENCIES, SPREAD, analyse, settled
-from telemetry.model import ALL_DEVICES, Estimate
+from telemetry.join.traces import board_of
+from telemetry.model import ALL_DEVICES
 from telemetry.storage import reader
 from telemetry.storage.reader import Results, Sessions, StoredDevice, StoredRun, WallClock
 from telemetry.storage.store import Store
 
-BATCH = 500  # runs whose results are in memory together
+BATCH = 100  # runs whose results are in memory together
 _LATENCY_KEYS = [
     (f"{name}_s", {what: (ALL_DEVICES, f"{name}_{what}_s") for what in SPREAD}, (ALL_DEVICES, f"{name}_n"))
     for name in LATENCIES
@@ -27,65 +32,95 @@ class _Facts:
     """What is the same for all runs of a report, read once."""
 
     devices: Mapping[int, StoredDevice]
+    boards: Boards
     sessions: Sessions
     clock: WallClock
     alike: Mapping[tuple[Any, ...], int]  # measured runs that ended well, by their settings
+    method: str
+    known: dict[int, Board] = field(default_factory=dict)  # by device, as far as one was needed
 
 
 async def report(
-    store: Store, uids: tuple[str, ...] = (), *, progress: Callable[[int, int], None] = lambda done, total: None
+    store: Store,
+    uids: tuple[str, ...] = (),
+    *,
+    boards: Boards,
+    method: str = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Return runs, all or those whose uid begins with one of these, as the report's JSON.
 
-    Results that are not kept yet are worked out and, where the store may be written, kept. `progress` is told
-    (runs done, runs in all). Raises TraceError for a uid that no run has.
+    Results that are not kept yet are worked out and, where the store may be written, kept; with a `method` all
+    are worked out and none is kept. Baselines are reported when named. `progress` is told (runs done, runs in
+    all). Raises TraceError for a uid that no run has, UsageError for a method that does not exist.
     """
-    found = await reader.runs(store, uids)
+    every = [run for run in await reader.runs(store) if run.stop_ns is not None]
     for uid in uids:
-        if not any(run.uid.startswith(uid) for run in found):
-            raise TraceError(f"No run of {store.path} begins with {uid}. `telemetry list` names them.")
+        if not any(run.uid.startswith(uid) for run in every):
+            raise TraceError(f"No run of {store.path} that has ended begins with {uid}. `telemetry list` names them.")
+    asked = [r for r in every if (r.uid.startswith(uids) if uids else r.runner != BASELINE)]
     facts = _Facts(
         devices={d.id: d for d in await reader.devices(store)},
+        boards=boards,
         sessions=await reader.sessions(store),
         clock=await reader.wall_clock(store),
         alike=await reader.runs_alike(store),
+        method=method,
     )
-    stopped = [run for run in found if run.stop_ns is not None]
-    limits: dict[int, PowerLimits] = {}
+    baselines = await _baselines(store, [run for run in every if run.runner == BASELINE], facts)
     documents: list[dict[str, Any]] = []
-    for k in range(0, len(stopped), BATCH):
-        progress(k, len(stopped))
-        documents += await _batch(store, stopped[k : k + BATCH], facts, limits)
+    for k in range(0, len(asked), BATCH):
+        part = asked[k : k + BATCH]
+        progress(k, len(asked))
+        used, kept = await _results(store, part, facts)
+        documents += [_run(r, [facts.devices[n] for n in used[r.id]], kept[r.id], facts, baselines) for r in part]
     return {
         "schema": "telemetry.report/1",
         "store": store.path,
         "generated": iso(store.clock.now_ns() + store.clock.offset_ns()),
-        "version": version("telemetry"),
+        "version": metadata.version("telemetry"),
         "runs": documents,
         "groups": _groups(documents),
     }
 
 
-async def _batch(
-    store: Store, runs: Sequence[StoredRun], facts: _Facts, limits: dict[int, PowerLimits]
-) -> list[dict[str, Any]]:
+async def _results(
+    store: Store, runs: Sequence[StoredRun], facts: _Facts
+) -> tuple[Mapping[int, list[int]], Mapping[int, Results]]:
+    """Return the devices and the results of some runs, by run; what is not kept yet is worked out and kept."""
     span = min(run.id for run in runs), max(run.id for run in runs)
-    used = await reader.run_devices(store, *span)
-    kept = await reader.results(store, *span, ANALYSIS_VERSION)
+    used = defaultdict(list, await reader.run_devices(store, *span))
+    version = f"{ANALYSIS_VERSION}-{facts.boards.version()}"
+    kept = {} if facts.method != "auto" else await reader.results(store, *span, version)
     fresh = []
     for run in runs:
         if settled(kept.get(run.id, Results())):
             continue
-        devices = [facts.devices[number] for number in used.get(run.id, ())]
-        for device in devices:
-            if device.id not in limits:
-                limits[device.id] = await limits_of(store, device)
-        rows = await analyse(store, run, _stop(run), devices, limits)
+        devices = [(facts.devices[number], await _board(store, facts, number)) for number in used[run.id]]
+        rows = await analyse(store, run, _stop(run), devices, facts.clock, facts.method)
         kept[run.id] = Results.of(rows)
         fresh += rows
-    if fresh and not store.read_only:
-        await store.write_results(ANALYSIS_VERSION, fresh)
-    return [_run(run, [facts.devices[n] for n in used.get(run.id, ())], kept[run.id], facts) for run in runs]
+    if fresh and facts.method == "auto" and not store.read_only:
+        await store.write_results(version, fresh)
+    return used, kept
+
+
+async def _board(store: Store, facts: _Facts, device: int) -> Board:
+    if device not in facts.known:
+        facts.known[device] = await board_of(store, facts.devices[device], facts.boards)
+    return facts.known[device]
+
+
+async def _baselines(store: Store, runs: Sequence[StoredRun], facts: _Facts) -> Baselines:
+    if not runs:
+        return Baselines([])
+    used, kept = await _results(store, runs, replace(facts, method="auto"))
+    return Baselines(
+        Idle(device=device, start_ns=run.start_ns, stop_ns=_stop(run), baseline=as_baseline(idle))
+        for run in runs
+        for device in used[run.id]
+        if (idle := kept[run.id].estimates.get((device, "idle_power_w")))
+    )
 
 
 def _stop(run: StoredRun) -> int:
@@ -93,20 +128,30 @@ def _stop(run: StoredRun) -> int:
     return run.stop_ns
 
 
-def _run(run: StoredRun, devices: Sequence[StoredDevice], results: Results, facts: _Facts) -> dict[str, Any]:
-    numbers = results.numbers
+def _run(
+    run: StoredRun, devices: Sequence[StoredDevice], results: Results, facts: _Facts, baselines: Baselines
+) -> dict[str, Any]:
+    numbers, estimates = results.numbers, results.estimates
     ok, failed, input_tokens, output_tokens = (whole(numbers.get((ALL_DEVICES, name))) or 0 for name in COUNTS)
-    duration_s = (_stop(run) - run.start_ns) / 1e9
-    energy = results.estimates[ALL_DEVICES, "energy_j"]
+    stop_ns = _stop(run)
+    duration_s = (stop_ns - run.start_ns) / 1e9
+    energy = estimates[ALL_DEVICES, "energy_j"]
+    each = [(d.id, estimates[d.id, "energy_j"]) for d in devices]
+    net = above_idle(baselines, "B1", each, run.start_ns, stop_ns)
+    active = above_idle(baselines, "B0", each, run.start_ns, stop_ns)
+    flags = dict.fromkeys((*energy.flags, *(net[2] if net else ()), *(active[2] if active else ())))
     simulated = any(d.simulated for d in devices)
-    sessions = [s for d in devices if (s := facts.sessions.at(d.id, _stop(run)))]
+    sessions = [s for d in devices if (s := facts.sessions.at(d.id, stop_ns))]
     judged = verdict(
-        energy,
+        replace(energy, flags=tuple(flags)),
         measured_runs=facts.alike.get(run.settings, 0),
         simulated=simulated,
         replayed=any(s.source.startswith("replay") for s in sessions),
         failed_requests=failed,
     )
+    true = [
+        calibrated(e, duration_s, facts.boards.calibrations.get(d.uid)) for d, (_, e) in zip(devices, each, strict=True)
+    ]
     peaks = [p for d in devices if (p := numbers.get((d.id, "peak_power_w"))) is not None]
     health = sessions[0] if sessions else None
     return {
@@ -123,26 +168,30 @@ def _run(run: StoredRun, devices: Sequence[StoredDevice], results: Results, fact
         "start": iso(facts.clock.wall_ns(run.start_ns)),
         "duration_s": duration_s,
         "boundary": "+".join(sorted({d.boundary for d in devices})) or None,
-        "energy": energy_json(energy),
+        "energy": energy_json(energy, together(true), Above(net=net and net[:2], active=active and active[:2])),
         "devices": [
             device_json(
                 d,
-                results.estimates[d.id, "energy_j"],
+                energy_json(estimates[d.id, "energy_j"], of_device),
                 duration_s,
                 peak_power_w=numbers.get((d.id, "peak_power_w")),
                 max_temperature_c=numbers.get((d.id, "max_temperature_c")),
                 max_memory_used_bytes=numbers.get((d.id, "max_memory_used_bytes")),
+                residual=numbers.get((d.id, "counter_residual")),
+                throttled={t: held for t in THROTTLES if (held := numbers.get((d.id, f"throttled_{t}_s"))) is not None},
+                automatic=estimates.get((d.id, "automatic_j")),
+                idle_power_w=estimates.get((d.id, "idle_power_w")),
             )
-            for d in devices
+            for d, of_device in zip(devices, true, strict=True)
         ],
         "avg_power_w": average_w(energy, duration_s),
         "peak_power_w": max(peaks) if len(peaks) == 1 else None,  # peaks of several devices need not meet
         "requests": {"ok": ok, "failed": failed},
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
-        "j_per_output_token": _bounds(results.estimates[ALL_DEVICES, "j_per_output_token"]),
-        "j_per_total_token": _bounds(results.estimates[ALL_DEVICES, "j_per_total_token"]),
-        "j_per_request": _bounds(results.estimates[ALL_DEVICES, "j_per_request"])
+        "j_per_output_token": bounds_json(estimates[ALL_DEVICES, "j_per_output_token"]),
+        "j_per_total_token": bounds_json(estimates[ALL_DEVICES, "j_per_total_token"]),
+        "j_per_request": bounds_json(estimates[ALL_DEVICES, "j_per_request"])
         | {"p50": None, "p90": None, "p95": None, "p99": None, "n": ok + failed},
         "tokens_per_s": output_tokens / duration_s if duration_s else None,
         **{
@@ -150,7 +199,7 @@ def _run(run: StoredRun, devices: Sequence[StoredDevice], results: Results, fact
             for name, spread, count in _LATENCY_KEYS
         },
         "phases": {"prefill_j": None, "decode_j": None},
-        "flags": list(energy.flags),
+        "flags": list(flags),
         "verdict": {"publishable": judged.publishable, "reasons": list(judged.reasons)},
         "collector": {
             "polls": health and health.polls,
@@ -160,10 +209,6 @@ def _run(run: StoredRun, devices: Sequence[StoredDevice], results: Results, fact
             "dropped_rows": health and health.dropped_rows,
         },
     }
-
-
-def _bounds(ratio: Estimate) -> dict[str, float | None]:
-    return {"value": ratio.value, "lo": ratio.lo, "hi": ratio.hi}
 
 
 def _seconds(ns: int | None) -> float | None:

@@ -1,22 +1,27 @@
 """What is worked out of one run and kept in `result`: its energies, its latencies, its counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from telemetry.analysis import PowerLimits, estimate_of, latency, sum_devices, summary
-from telemetry.join.energy import DeviceEnergy, device_energy
+from telemetry.analysis import estimate_of, latency, sum_devices, summary
+from telemetry.join.baselines import BASELINE, idle_power
+from telemetry.join.boards import Board
+from telemetry.join.energy import DeviceEnergy
+from telemetry.join.traces import device_energy
 from telemetry.model import ALL_DEVICES, Estimate, Result
 from telemetry.storage import reader
-from telemetry.storage.reader import Results, StoredDevice, StoredRun
+from telemetry.storage.reader import Results, StoredDevice, StoredRun, WallClock
 from telemetry.storage.store import Store
 
-ANALYSIS_VERSION = "2"
+ANALYSIS_VERSION = "3"
 COUNTS = ("requests_ok", "requests_failed", "input_tokens", "output_tokens")
 LATENCIES = ("ttft", "tpot", "itl", "e2e")
 SPREAD = ("mean", "p50", "p90", "p95", "p99")
 
+# Runners whose work another process does: nobody can say which processes on the GPU are strangers.
+NOT_THE_RECORDER = ("command",)
 # What later readings may still settle is worked out anew each time.
 _UNSETTLED = {"not_covered", "edge_extrapolated"}
 
@@ -28,14 +33,26 @@ def settled(results: Results) -> bool:
 
 
 async def analyse(
-    store: Store, run: StoredRun, stop_ns: int, devices: Sequence[StoredDevice], limits: Mapping[int, PowerLimits]
+    store: Store,
+    run: StoredRun,
+    stop_ns: int,
+    devices: Sequence[tuple[StoredDevice, Board]],
+    clock: WallClock,
+    method: str = "auto",
 ) -> list[Result]:
-    """Work out one run from the rows around its edges, its vitals, requests and tokens.
-
-    devices: the run's; limits: by device id.
-    """
-    parts = [await device_energy(store, d, limits[d.id], run.start_ns, stop_ns) for d in devices]
-    found = {ALL_DEVICES: _run_energy(parts)} | {p.device.id: _device(p) for p in parts}
+    """Work out one run from the rows around its edges, its vitals, requests and tokens."""
+    pids = None if run.pid is None or run.runner in NOT_THE_RECORDER else frozenset([run.pid])
+    parts = {
+        device.id: await device_energy(
+            store, device, board, run.start_ns, stop_ns, clock=clock, own_pids=pids, method=method
+        )
+        for device, board in devices
+    }
+    if run.runner == BASELINE:
+        for device, board in devices:
+            idle = await idle_power(store, device, board, run.start_ns, stop_ns, name=run.name or "B1")
+            parts[device.id] = replace(parts[device.id], idle_power_w=idle)
+    found = {ALL_DEVICES: _run_energy(list(parts.values()))} | {k: _device(part) for k, part in parts.items()}
     found[ALL_DEVICES] |= await _answers(store, run, found[ALL_DEVICES]["energy_j"])
     return [
         Result(run=run.id, device=device, quantity=quantity, estimate=estimate)
@@ -52,12 +69,19 @@ def _run_energy(parts: Sequence[DeviceEnergy]) -> dict[str, Estimate]:
 
 
 def _device(part: DeviceEnergy) -> dict[str, Estimate]:
-    seen = {
+    highest = {
         "peak_power_w": part.peak_power_w,
         "max_temperature_c": part.max_temperature_c,
         "max_memory_used_bytes": part.max_memory_used_bytes,
     }
-    return {"energy_j": part.energy} | {k: _plain(v, "highest reading") for k, v in seen.items() if v is not None}
+    found = {"energy_j": part.energy} | {k: _plain(v, "highest reading") for k, v in highest.items() if v is not None}
+    if part.residual is not None:
+        found["counter_residual"] = _plain(part.residual, "counter / power - 1")
+    if part.automatic is not None:
+        found["automatic_j"] = part.automatic
+    if part.idle_power_w is not None:
+        found["idle_power_w"] = part.idle_power_w
+    return found | {f"throttled_{k}_s": _plain(v, "driver's counter") for k, v in part.throttled_s.items()}
 
 
 async def _answers(store: Store, run: StoredRun, energy: Estimate) -> dict[str, Estimate]:

@@ -5,20 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from telemetry.analysis import sum_devices
+from telemetry.analysis import calibrated, sum_devices
+from telemetry.analysis.calibration import together
 from telemetry.errors import TraceError
+from telemetry.join.boards import Boards
 from telemetry.join.documents import device_json, energy_json, iso
-from telemetry.join.energy import device_energy, limits_of
+from telemetry.join.traces import board_of, device_energy
 from telemetry.model import power_column
 from telemetry.storage import reader
 from telemetry.storage.reader import StoredDevice
 from telemetry.storage.store import Store
 
 
-async def window(store: Store, t0_ns: int, t1_ns: int, uids: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the energy of the devices, all or those of these UIDs or names, between two times of the steady clock.
+async def window(
+    store: Store, t0_ns: int, t1_ns: int, uids: tuple[str, ...] = (), *, boards: Boards, method: str = "auto"
+) -> dict[str, Any]:
+    """Return the energy of devices, all or those of these UIDs or names, between two times of the steady clock.
 
-    Raises TraceError where the interval and the readings do not meet, saying by how much they miss.
+    Raises UsageError for a method that does not exist, TraceError where the interval and the readings do not
+    meet, saying by how much they miss.
     """
     if t1_ns <= t0_ns:
         raise TraceError("The window ends before it begins. Swap --from and --to.")
@@ -27,9 +32,13 @@ async def window(store: Store, t0_ns: int, t1_ns: int, uids: tuple[str, ...] = (
     meets = [d for d in every if d.id in spans and spans[d.id][0] < t1_ns and spans[d.id][1] > t0_ns]
     if not meets:
         raise TraceError(await _missed(store, t0_ns, t1_ns, list(spans.values())))
-    parts = [await device_energy(store, d, await limits_of(store, d), t0_ns, t1_ns) for d in meets]
-    clock = await reader.wall_clock(store)
-    total, duration_s = sum_devices([p.estimates for p in parts]).at(0), (t1_ns - t0_ns) / 1e9
+    clock, duration_s = await reader.wall_clock(store), (t1_ns - t0_ns) / 1e9
+    parts = [
+        await device_energy(store, d, await board_of(store, d, boards), t0_ns, t1_ns, clock=clock, method=method)
+        for d in meets
+    ]
+    true = [calibrated(p.energy, duration_s, boards.calibrations.get(d.uid)) for d, p in zip(meets, parts, strict=True)]
+    total = sum_devices([p.estimates for p in parts]).at(0)
     return {
         "schema": "telemetry.window/1",
         "store": store.path,
@@ -37,17 +46,20 @@ async def window(store: Store, t0_ns: int, t1_ns: int, uids: tuple[str, ...] = (
         "to": iso(clock.wall_ns(t1_ns)),
         "duration_s": duration_s,
         "simulated": any(d.simulated for d in meets),
-        "energy": energy_json(total),
+        "energy": energy_json(total, together(true)),
         "devices": [
             device_json(
-                p.device,
-                p.energy,
+                d,
+                energy_json(p.energy, of_device),
                 duration_s,
                 peak_power_w=p.peak_power_w,
                 max_temperature_c=p.max_temperature_c,
                 max_memory_used_bytes=p.max_memory_used_bytes,
+                residual=p.residual,
+                throttled=p.throttled_s,
+                automatic=p.automatic,
             )
-            for p in parts
+            for d, p, of_device in zip(meets, parts, true, strict=True)
         ],
         "source": await _source(store, meets[0], t0_ns, t1_ns),
         "flags": list(total.flags),

@@ -14,12 +14,13 @@ from rich.text import Text
 
 from telemetry.reports.wording import (
     SIMULATED,
-    bounds,
     format_number,
     interval,
     middle,
     printable,
     report_notes,
+    residual,
+    resolved,
     sentence,
     short,
     simulated_line,
@@ -48,8 +49,8 @@ _RUN: Fields = {
     "runner": lambda run: printable(run["runner"]),
     "requests": _requests,
     "out tokens": lambda run: printable(run["output_tokens"]),
-    "energy": lambda run: bounds(run["energy"], "_j", "J"),
-    "J/token": lambda run: bounds(run["j_per_output_token"]),
+    "energy": lambda run: resolved(run["energy"], run["energy"], "_j", "J"),
+    "J/token": lambda run: resolved(run["j_per_output_token"], run["energy"]),
     "avg W": lambda run: format_number(run["avg_power_w"]),
     "peak W": lambda run: format_number(run["peak_power_w"]),
     "tok/s": lambda run: format_number(run["tokens_per_s"]),
@@ -59,6 +60,7 @@ _RUN: Fields = {
         " ".join(word for word, holds in (("SIMULATED", run["simulated"]), ("warm-up", run["warmup"])) if holds)
         or "measured"
     ),
+    "residual": lambda run: residual(run["devices"]),
     "flags": lambda run: _listed(run["flags"]),
 }
 _RUN_STACKS = (
@@ -69,7 +71,7 @@ _RUN_STACKS = (
     ("avg W", "peak W"),
     ("tok/s", "TTFT s"),
     ("grade", "kind"),
-    ("flags",),
+    ("residual", "flags"),
 )
 _GROUP: Fields = {
     "rank": lambda group: printable(group["rank"]),
@@ -81,7 +83,7 @@ _GROUP: Fields = {
 _WINDOW: Fields = {
     "device": lambda device: printable(device["uid"]),
     "name": lambda device: printable(device["name"]),
-    "energy": lambda device: bounds(device["energy"], "_j", "J"),
+    "energy": lambda device: resolved(device["energy"], device["energy"], "_j", "J"),
     "avg W": lambda device: format_number(device["avg_power_w"]),
     "peak W": lambda device: format_number(device["peak_power_w"]),
     "grade": lambda device: printable(device["energy"]["grade"]),
@@ -179,11 +181,12 @@ def _newest(runs: Sequence[Document], console: Console) -> Sequence[Document]:
 
 def _window_head(window: Document) -> list[str]:
     energy, source = window["energy"], window["source"]
+    joules = resolved(energy, energy, "_j", "J")
     duration, gap = (format_number(v, "s") for v in (window["duration_s"], source["largest_gap_s"]))
     polled, refreshed = (format_number(source[key], "Hz") for key in ("poll_hz", "refresh_hz"))
     return [
         f"{printable(window['from'])} to {printable(window['to'])}, {duration}",
-        f"energy: {bounds(energy, '_j', 'J')}, grade {printable(energy['grade'])}, by {printable(energy['method'])}",
+        f"energy: {joules}, grade {printable(energy['grade'])}, by {printable(energy['method'])}",
         f"from {printable(source['column'])}: {printable(source['samples'])} samples, polled at {polled}, "
         f"refreshed at {refreshed}, largest gap {gap}",
     ]

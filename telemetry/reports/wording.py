@@ -49,6 +49,19 @@ def bounds(entry: Mapping[str, Any] | None, suffix: str = "", unit: str = "") ->
     return interval(value, lo, hi, unit)
 
 
+def resolved(entry: Mapping[str, Any] | None, energy: Mapping[str, Any], suffix: str = "", unit: str = "") -> str:
+    """Return `bounds`, without the point value where the grade of the energy it comes from says unresolved."""
+    if entry and energy["grade"] == "U":
+        entry = {**entry, f"value{suffix}": None}
+    return bounds(entry, suffix, unit)
+
+
+def residual(devices: Sequence[Mapping[str, Any]]) -> str:
+    """Return by how much counter and power readings differ, of the device where they differ most; a dash below 10 s."""
+    known = [r for device in devices if (r := device.get("counter_residual")) is not None]
+    return f"{100 * max(known, key=abs):+.2f} %" if known else NOTHING
+
+
 def printable(text: object) -> str:
     """Return the text on one line; control characters, which could steer a terminal, become `�`."""
     if text is None or text == "":

@@ -3,13 +3,13 @@
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Self
 
 import orjson
 
-from telemetry.model import Estimate, Gap, ReadingRow, Result
+from telemetry.model import Estimate, Gap, ReadingRow, Result, Sensors, Vitals
 from telemetry.storage.store import Store
 
 EDGE_NS = 2_500_000_000  # rows that an edge wants on each side
@@ -28,6 +28,8 @@ class StoredDevice:
     energy_path: str | None
     integral_of: str | None
     power_limit_mw: int | None
+    vbios: str | None
+    driver: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class StoredRun:
     stop_ns: int | None
     status: str
     error: str | None
+    pid: int | None
 
     @property
     def settings(self) -> tuple[Any, ...]:
@@ -121,32 +124,32 @@ class WallClock:
         """Return what the wall clock showed at a steady time."""
         return t_ns + self._steps[bisect_right(self._steps, t_ns, key=lambda step: step[0]) - 1][1]
 
+    def offsets_ns(self, from_ns: int, to_ns: int) -> tuple[int, ...]:
+        """Return the offset at the start of an interval, and each that it changed to inside."""
+        first = bisect_right(self._steps, from_ns, key=lambda step: step[0]) - 1
+        return tuple(offset for since, offset in self._steps[first:] if since <= to_ns)
+
     def steady_ns(self, wall_ns: int) -> int:
         """Return the steady time at which the wall clock showed this; the later one where it did so twice."""
         return next(wall_ns - offset for since, offset in reversed(self._steps) if wall_ns - offset >= since)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extremes:
-    """What the slow tier says of a stretch; None where it has nothing."""
-
-    min_power_mw: int | None
-    max_power_mw: int | None
-    max_temperature_c: int | None
-    max_memory_used_bytes: int | None
-
-
 _READING = "t_ns, power_instant_mw, power_average_mw, energy_mj, integral_uj, since_ns, latency_us"
-_DEVICE = "d.id, d.uid, d.name, d.boundary, d.simulated, d.energy_path, d.integral_of, d.power_limit_mw"
-_RUN = "id, uid, name, model, runner, batch_size, concurrency, warmup, start_ns, stop_ns, status, error"
+_DEVICE = (
+    "d.id, d.uid, d.name, d.boundary, d.simulated, d.energy_path, d.integral_of, d.power_limit_mw, d.vbios, d.driver"
+)
+_RUN = "id, uid, name, model, runner, batch_size, concurrency, warmup, start_ns, stop_ns, status, error, pid"
 
 
-async def runs(store: Store, uids: Sequence[str] = ()) -> list[StoredRun]:
-    """Return these runs (all, when none is named), oldest first; a uid may be shortened."""
+_VITALS = ("t_ns", "memory_temp_c", "power_max_mw", "power_min_mw", "polls", "misses")
+_SENSORS = tuple(each.name for each in fields(Sensors) if each.name != "missing")
+
+
+async def runs(store: Store) -> list[StoredRun]:
+    """Return all runs, oldest first."""
     found = await store.fetch(f"SELECT {_RUN} FROM run ORDER BY start_ns, id")
     names = [name.strip() for name in _RUN.split(",")]
-    every = [StoredRun(**dict(zip(names, row, strict=True)) | {"warmup": bool(row[7])}) for row in found]
-    return [r for r in every if not uids or any(r.uid.startswith(uid) for uid in uids)]
+    return [StoredRun(**dict(zip(names, row, strict=True)) | {"warmup": bool(row[7])}) for row in found]
 
 
 async def devices(store: Store, run: int | None = None) -> list[StoredDevice]:
@@ -205,15 +208,26 @@ async def session_starts(store: Store, device: int, from_ns: int, to_ns: int) ->
     return [row[0] for row in found]
 
 
-async def extremes(store: Store, device: int, from_ns: int, to_ns: int) -> Extremes:
-    """Return what the slow tier saw from one time to another."""
+async def vitals(store: Store, device: int, from_ns: int, to_ns: int) -> list[Vitals]:
+    """Return the device's slow tier in an interval."""
     found = await store.fetch(
-        "SELECT min(power_min_mw), max(power_max_mw), max(temperature_c), max(memory_used_bytes) "
-        "FROM vitals WHERE device = ? AND t_ns BETWEEN ? AND ?",
+        f"SELECT {', '.join((*_VITALS, *_SENSORS))} FROM vitals "
+        "WHERE device = ? AND t_ns BETWEEN ? AND ? ORDER BY t_ns",
         (device, from_ns, to_ns),
     )
-    names = ("min_power_mw", "max_power_mw", "max_temperature_c", "max_memory_used_bytes")
-    return Extremes(**dict(zip(names, found[0], strict=True)))
+    rows = []
+    for row in found:
+        sensors = dict(zip(_SENSORS, row[len(_VITALS) :], strict=True))
+        listed = sensors["processes"]
+        sensors["processes"] = None if listed is None else tuple((pid, size) for pid, size in orjson.loads(listed))
+        rows.append(Vitals(**dict(zip(_VITALS, row[: len(_VITALS)], strict=True)), sensors=Sensors(**sensors)))
+    return rows
+
+
+async def power_range_mw(store: Store, device: int) -> tuple[int | None, int | None]:
+    """Return the least and the most power that was ever read of a device."""
+    found = await store.fetch("SELECT min(power_min_mw), max(power_max_mw) FROM vitals WHERE device = ?", (device,))
+    return found[0][0], found[0][1]
 
 
 async def requests(store: Store, run: int) -> list[StoredRequest]:

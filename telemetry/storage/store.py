@@ -8,7 +8,8 @@ import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,6 +49,7 @@ _REQUEST_COLUMNS = (
     "run", "number", "submitted_ns", "started_ns", "first_token_ns", "last_token_ns", "ended_ns",
     "input_tokens", "cached_tokens", "output_tokens", "finish_reason", "count_source", "status", "error",
 )  # fmt: skip
+_request = attrgetter(*_REQUEST_COLUMNS[1:])
 _REQUEST = _insert(
     "request",
     _REQUEST_COLUMNS,
@@ -143,11 +145,19 @@ class Store:
     async def _write(self, rows: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
         """Write the rows of each statement in one transaction. Raises what `_turn` does.
 
-        This is the hot path: one hop to the thread of aiosqlite, where SQLAlchemy takes three a statement.
+        This is the hot path, so it goes round SQLAlchemy, to the driver's own connection.
         """
         async with self._turn() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
-            await driver._execute(_write_whole, driver._conn, rows)
+            await driver.execute("BEGIN IMMEDIATE")
+            try:
+                for statement, values in rows.items():
+                    await driver.executemany(statement, values)
+                await driver.execute("COMMIT")
+            except BaseException:
+                if driver.in_transaction:  # SQLite rolls back by itself after some errors
+                    await driver.execute("ROLLBACK")
+                raise
 
     async def _mind_file(self) -> None:
         """See that what is written goes into the file at `path`; put it back where somebody removed it.
@@ -348,7 +358,7 @@ class Store:
         `stopped` is (run, stop_ns, status, error) and ends a run in the same transaction.
         """
         rows: dict[str, Sequence[tuple[Any, ...]]] = {
-            _REQUEST: [(self._runs[r.run], *astuple(r)[1:]) for r in requests],
+            _REQUEST: [(self._runs[r.run], *_request(r)) for r in requests],
             _CHUNK: [
                 (self._runs[t.run], t.request, t.first_index, t.kind, t.start_ns, _json(t.gaps_us)) for t in chunks
             ],
@@ -505,17 +515,6 @@ class _translated:  # noqa: N801  reads as a word where it is used
             ) from error
         if any(sign in why for sign in ("readonly", "unable to open", "disk I/O", "malformed", "not a database")):
             raise StoreError(f"{self._path} cannot be used: {why}. Check the file and its folder.") from error
-
-
-def _write_whole(connection: sqlite3.Connection, rows: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statement, values in rows.items():
-            connection.executemany(statement, values)
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:  # an error; SQLite rolls back by itself after some
-            connection.execute("ROLLBACK")
 
 
 async def _roll_back(connection: AsyncConnection) -> None:

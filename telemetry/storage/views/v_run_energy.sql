@@ -48,7 +48,10 @@ at_edge AS (
 )
 SELECT r.uid AS run, d.uid AS device, d.simulated AS simulated, 'sql-linear' AS method,
        (r.stop_ns - r.start_ns) / 1e9 AS duration_s,
-       CASE WHEN EXISTS (SELECT 1 FROM gap g WHERE g.device = d.id AND g.to_ns > r.start_ns AND g.from_ns < r.stop_ns
+       -- NULL across what the path cannot bridge, and where the report went by the other path.
+       CASE WHEN EXISTS (SELECT 1 FROM result x WHERE x.run = r.id AND x.device = d.id AND x.request = -1
+                         AND x.quantity = 'energy_j' AND (x.method LIKE 'counter%') != (d.energy_path = 'counter'))
+              OR EXISTS (SELECT 1 FROM gap g WHERE g.device = d.id AND g.to_ns > r.start_ns AND g.from_ns < r.stop_ns
                          AND (g.reason = 'counter_reset' OR d.energy_path = 'integral'))
               OR EXISTS (SELECT 1 FROM session s JOIN session_device sd ON sd.session = s.id
                          WHERE sd.device = d.id AND d.energy_path = 'integral'

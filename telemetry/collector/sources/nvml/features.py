@@ -1,13 +1,13 @@
 """What a GPU supports, found out by asking: drivers and parts differ in nearly every call."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pynvml
 
 from telemetry.collector.sources.nvml.errors import LOST, NEVER, UNKNOWN_FIELD
-from telemetry.model import Boundary, Device
+from telemetry.model import Boundary, Device, counter_is_suspect
 
 T = TypeVar("T")
 
@@ -26,6 +26,11 @@ class Plan:
     legacy_power: bool
     legacy_energy: bool
     boundary: Boundary
+
+    def without_counter(self) -> "Plan":
+        """Return the same without the energy counter."""
+        fields = tuple(each for each in self.fields if each[0] != ENERGY)
+        return replace(self, fields=fields, legacy_energy=False)
 
     @property
     def integral_of(self) -> str | None:
@@ -91,14 +96,16 @@ def _answers(call: Callable[[Any], int], handle: Any) -> bool:
 
 def describe(handle: Any, plan: Plan, *, simulated: bool) -> Device:
     """Return what a GPU says of itself. Raises NVMLError when it is lost."""
+    name = str(pynvml.nvmlDeviceGetName(handle))
     return Device(
         uid=str(pynvml.nvmlDeviceGetUUID(handle)),
-        name=str(pynvml.nvmlDeviceGetName(handle)),
+        name=name,
         index=int(pynvml.nvmlDeviceGetIndex(handle)),
         boundary=plan.boundary,
         simulated=simulated,
         integral_of=plan.integral_of,
         has_counter=plan.has_counter,
+        counter_suspect=counter_is_suspect(name),
         driver=_optional(pynvml.nvmlSystemGetDriverVersion),
         vbios=_optional(pynvml.nvmlDeviceGetVbiosVersion, handle),
         memory_bytes=_optional(_memory_total, handle),

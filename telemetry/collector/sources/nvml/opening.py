@@ -20,12 +20,14 @@ def open_nvml(
     environ: Mapping[str, str] = os.environ,
     *,
     library: DriverLibrary | None = None,
+    spare_counter: bool = True,
 ) -> list[NvmlSource]:
     """Return one open source for each GPU that is meant.
 
     gpus: "all", or NVML indices and UUIDs between commas. "all" honours CUDA_VISIBLE_DEVICES of `environ`;
     anything else goes before it, and its numbers are NVML's and not CUDA's.
     library: a stand-in, installed for as long as a source is open; the devices are then marked simulated.
+    spare_counter: read a counter that reading may change no more than once a second.
     Raises UsageError for a GPU that does not exist, SourceUnavailable with the cause when none can be read.
     """
     installation = None if library is None else install(library)
@@ -40,7 +42,7 @@ def open_nvml(
                     raise SourceUnavailable(
                         f"GPU {index} answers: {uuid}. Reset it, or leave it out with --gpus." + DOCTOR
                     )
-                sources.append(NvmlSource(str(uuid), clock, installation))
+                sources.append(NvmlSource(str(uuid), clock, installation, spare_counter=spare_counter))
         finally:
             driver.release()
     except BaseException as error:

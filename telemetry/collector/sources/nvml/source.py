@@ -14,14 +14,17 @@ from telemetry.collector.sources.nvml.features import (
     ENERGY,
     INSTANT,
     MEMORY_TEMP,
+    Plan,
     describe,
     make_plan,
 )
-from telemetry.collector.sources.nvml.values import checked, number
+from telemetry.collector.sources.nvml.values import ask_fields, checked
 from telemetry.errors import SourceBusy, SourceLost, SourceUnavailable
 from telemetry.model import Device, Reading, Sensors
 
 T = TypeVar("T")
+
+COUNTER_PAUSE_NS = 1_000_000_000
 
 _NAMES = {
     INSTANT: "power_instant",
@@ -34,9 +37,12 @@ _NAMES = {
 class NvmlSource:
     """One GPU, read through NVML. See `base.Source` for what each call promises."""
 
-    def __init__(self, uuid: str, clock: Clock, installation: Installation | None) -> None:
+    def __init__(self, uuid: str, clock: Clock, installation: Installation | None, *, spare_counter: bool) -> None:
+        """Open a GPU. `spare_counter`: read a counter that reading may change no more than once a second."""
         self._uuid = uuid
         self._clock = clock
+        self._spare_counter = spare_counter
+        self._counter_due_ns = 0
         self._closed = False
         self._unsupported: set[str] = set()
         self._throttle_fields = list(slow.THROTTLE_NS)
@@ -66,10 +72,10 @@ class NvmlSource:
         missing: list[str] = []
         found: dict[str, int | None] = {}
         handle = self._current_handle()
-        plan = self._plan
         before_ns = self._clock.now_ns()
+        plan = self._plan_now(before_ns)
         try:
-            values = pynvml.nvmlDeviceGetFieldValues(handle, plan.fields) if plan.fields else ()
+            answers = ask_fields(handle, plan.fields) if plan.fields else iter(())
         except pynvml.NVMLError as error:
             raise self._translated(error) from error
         if plan.legacy_power:
@@ -77,8 +83,12 @@ class NvmlSource:
         if plan.legacy_energy:
             found["energy"] = self._legacy("energy", pynvml.nvmlDeviceGetTotalEnergyConsumption, missing)
         after_ns = self._clock.now_ns()
-        for (field, _), value in zip(plan.fields, values, strict=True):
-            found[_NAMES[field]] = self._field(_NAMES[field], value, missing)
+        for (field, _), (code, number) in zip(plan.fields, answers, strict=True):
+            name = _NAMES[field]
+            if code == pynvml.NVML_SUCCESS:
+                found[name] = checked(name, number, missing)
+            else:
+                self._refused(name, code, missing)
         return Reading(
             t_ns=(before_ns + after_ns) // 2,
             latency_ns=after_ns - before_ns,
@@ -88,6 +98,14 @@ class NvmlSource:
             memory_temp_c=found.get("memory_temp"),
             missing=tuple(missing),
         )
+
+    def _plan_now(self, now_ns: int) -> Plan:
+        if self._sparing is None:
+            return self._plan
+        if now_ns < self._counter_due_ns:
+            return self._sparing
+        self._counter_due_ns = now_ns + COUNTER_PAUSE_NS
+        return self._plan
 
     def read_sensors(self, *, processes: bool) -> Sensors:
         """Read the slow tier, each value by its own call. See `base.Source.read_sensors`."""
@@ -140,6 +158,8 @@ class NvmlSource:
         handle = pynvml.nvmlDeviceGetHandleByUUID(self._uuid)
         self._plan = make_plan(handle)
         self._device = describe(handle, self._plan, simulated=driver.installation is not None)
+        sparing = self._spare_counter and self._device.counter_suspect and self._plan.integral_of is not None
+        self._sparing = self._plan.without_counter() if sparing else None
         self._handle, self._generation = handle, generation
 
     def _current_handle(self) -> Any:
@@ -156,23 +176,18 @@ class NvmlSource:
         kind = SourceLost if error.value in LOST else SourceBusy
         return kind(f"{self._device.name} ({self._uuid}) answers: {error}.")
 
-    def _field(self, name: str, value: Any, missing: list[str]) -> int | None:
-        """Return a field's value, or None and say why. Raises SourceLost."""
-        if value.nvmlReturn != pynvml.NVML_SUCCESS:
-            error = pynvml.NVMLError(value.nvmlReturn)
-            if value.nvmlReturn in LOST:
-                raise self._translated(error) from error
-            missing.append(f"{name}:{reason(value.nvmlReturn)}")
-            return None
-        return checked(name, number(value), missing)
+    def _refused(self, name: str, code: int, missing: list[str]) -> None:
+        """Say why a value is missing. Raises SourceLost."""
+        if code in LOST:
+            error = pynvml.NVMLError(code)
+            raise self._translated(error) from error
+        missing.append(f"{name}:{reason(code)}")
 
     def _legacy(self, name: str, call: Callable[[Any], int], missing: list[str]) -> int | None:
         try:
             value = int(call(self._handle))
         except pynvml.NVMLError as error:
-            if error.value in LOST:
-                raise self._translated(error) from error
-            missing.append(f"{name}:{reason(error.value)}")
+            self._refused(name, error.value, missing)
             return None
         return checked(name, value, missing)
 
@@ -201,13 +216,16 @@ class NvmlSource:
         fields = self._throttle_fields
         if not fields:
             return {}
-        values = self._ask(missing, "throttle_ns", lambda handle: pynvml.nvmlDeviceGetFieldValues(handle, fields))
-        if values is None:
+        answers = self._ask(missing, "throttle_ns", lambda handle: ask_fields(handle, [(field, 0) for field in fields]))
+        if answers is None:
             return {}
-        self._throttle_fields = [
-            field for field, value in zip(fields, values, strict=True) if value.nvmlReturn not in NEVER
-        ]
-        return {
-            slow.THROTTLE_NS[field]: self._field(slow.THROTTLE_NS[field], value, missing)
-            for field, value in zip(fields, values, strict=True)
-        }
+        found: dict[str, int | None] = {}
+        for field, (code, number) in zip(tuple(fields), answers, strict=True):
+            name = slow.THROTTLE_NS[field]
+            if code == pynvml.NVML_SUCCESS:
+                found[name] = checked(name, number, missing)
+                continue
+            self._refused(name, code, missing)
+            if code in NEVER:
+                fields.remove(field)
+        return found

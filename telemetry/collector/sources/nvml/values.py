@@ -1,23 +1,34 @@
-"""Numbers out of NVML's unions, and the reasons why some are none."""
+"""Field values, numbers out of NVML's unions, and the reasons why some are none."""
 
-import math
+import struct
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-_UNION = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by NVML_VALUE_TYPE_*
+import pynvml
+
+_FIELD_VALUE = struct.Struct("IIqqII8s")  # pynvml.c_nvmlFieldValue_t: ids, times, type, return code, union
+_UNION = tuple(struct.Struct(member).unpack_from for member in "dILQqiH")  # by NVML_VALUE_TYPE_*
 _MAX_COUNTER = 2**63 - 1  # what a store can hold
 
 
-def number(value: Any) -> int | float | None:
-    """Return the member of the union that the value's type names; None for a type that NVML has not."""
-    kind = value.valueType
-    # The 32-bit member of a 64-bit counter would wrap every 4294.967 kJ: 1.7 hours at 700 W.
-    return getattr(value.value, _UNION[kind]) if kind < len(_UNION) else None
+def ask_fields(handle: Any, fields: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int | float | None]]:
+    """Ask a GPU for some (field, scope) in one call; return an iterator over each one's return code and number.
+
+    The number is None for a type that NVML has not. Raises NVMLError.
+    """
+    return _answers(pynvml.nvmlDeviceGetFieldValues(handle, list(fields)))
+
+
+def _answers(values: Any) -> Iterator[tuple[int, int | float | None]]:
+    for _, _, _, _, kind, code, union in _FIELD_VALUE.iter_unpack(values):
+        # The 32-bit member of a 64-bit counter would wrap every 4294.967 kJ: 1.7 hours at 700 W.
+        yield code, _UNION[kind](union)[0] if kind < len(_UNION) else None
 
 
 def checked(name: str, number: int | float | None, missing: list[str]) -> int | None:
     """Return a whole number that can be true and be stored, or None and say why not in `missing`."""
     lowest = -273 if name == "memory_temp" else 0
-    if number is None or not math.isfinite(number) or not lowest <= number <= _MAX_COUNTER:
+    if number is None or not lowest <= number <= _MAX_COUNTER:  # which NaN is not either
         missing.append(f"{name}:range")
         return None
     if number == 0 and name.startswith("power"):

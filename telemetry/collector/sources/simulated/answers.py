@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from telemetry.collector.sources.simulated import codes
+from telemetry.collector.sources.simulated.chance import bits
 from telemetry.collector.sources.simulated.faults import Fault, FaultKind
 from telemetry.collector.sources.simulated.gpu import SimulatedGpu
 
 Code = int
 _RING = 120  # power samples that the driver keeps
+_POWERS = (codes.FIELD_POWER_INSTANT, codes.FIELD_POWER_AVERAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +34,21 @@ class Call:
         """Return the wall clock at a time of CLOCK_MONOTONIC, µs."""
         return (mono_ns + self.wall_offset_ns) // 1000
 
-    def instant_mw(self) -> int:
-        """Return INSTANT as the faults leave it, mW."""
-        return 0 if "zero" in self.faults else self.gpu.sensor.instant_mw(self.gpu.sensor.slot(self.seen_ns))
+    @property
+    def slot(self) -> int:
+        """The number of the INSTANT and AVERAGE that are shown."""
+        return self.gpu.sensor.slot(self.seen_ns)
 
-    def average_mw(self) -> int | None:
-        """Return AVERAGE as the faults leave it, mW; None where the part has none."""
-        average_mw = self.gpu.sensor.average_mw(self.gpu.sensor.slot(self.seen_ns))
-        return 0 if average_mw is not None and "zero" in self.faults else average_mw
+    def power_mw(self, *, average: bool) -> int | None:
+        """Return INSTANT or AVERAGE as faults and hurry leave it, mW; None where it is not supported."""
+        hurried = self.gpu.hurried(self.now_ns)
+        unsupported, zero = self.refused, "zero" in self.faults
+        if hurried:  # a driver that is asked too often answers now one, now the other
+            zero = bits(self.now_ns) % 2 == 0
+            unsupported = unsupported or not zero
+        sensor = self.gpu.sensor
+        power_mw = None if unsupported else (sensor.average_mw if average else sensor.instant_mw)(self.slot)
+        return 0 if power_mw is not None and zero else power_mw
 
     def energy_mj(self) -> int:
         """Return the counter, mJ."""
@@ -84,10 +93,8 @@ def _memory_v2(call: Call, ref: Any) -> Code:
 
 
 def _power_usage(call: Call, ref: Any) -> Code:
-    if call.refused:
-        return codes.NOT_SUPPORTED
-    average_mw = call.average_mw()
-    return put(ref, call.instant_mw() if average_mw is None else average_mw)
+    power_mw = call.power_mw(average=call.gpu.sensor.parameters.average_ns is not None)
+    return codes.NOT_SUPPORTED if power_mw is None else put(ref, power_mw)
 
 
 def _total_energy(call: Call, ref: Any) -> Code:
@@ -97,7 +104,7 @@ def _total_energy(call: Call, ref: Any) -> Code:
 def _field_values(call: Call, count: Any, ref: Any) -> Code:
     for i in range(count.value):
         value = ref._obj[i]
-        value.timestamp = call.wall_us(call.now_ns)
+        value.timestamp = call.wall_us(_stamped_ns(call, value.fieldId))
         value.latencyUsec = 0
         number, kind = _field(call, value.fieldId, value.scopeId)
         if number is None:
@@ -112,14 +119,25 @@ def _field_values(call: Call, count: Any, ref: Any) -> Code:
     return codes.SUCCESS
 
 
+def _stamped_ns(call: Call, field: int) -> int:
+    if call.gpu.preset.sensor_stamps and field in _POWERS:
+        return call.gpu.sensor.sampled_ns(call.slot)
+    if call.gpu.preset.sensor_stamps and field in codes.FIELDS_ENERGY:
+        return call.gpu.sensor.counter_latched_ns(call.seen_ns)
+    return call.now_ns
+
+
 def _field(call: Call, field: int, scope: int) -> tuple[int | None, int]:
     """Return a field's value, None where the GPU does not support it, and the type of the value."""
     gpu = call.gpu
     number: int | None = None
-    if field in (codes.FIELD_POWER_INSTANT, codes.FIELD_POWER_AVERAGE):
-        served = codes.SCOPE_MODULE if gpu.preset.module_scope else codes.SCOPE_GPU
-        if scope == served and not call.refused:
-            number = call.instant_mw() if field == codes.FIELD_POWER_INSTANT else call.average_mw()
+    if field in _POWERS:
+        average = field == codes.FIELD_POWER_AVERAGE
+        if scope == (codes.SCOPE_MODULE if gpu.preset.module_scope else codes.SCOPE_GPU):
+            number = call.power_mw(average=average)
+        elif scope == codes.SCOPE_MEMORY and average and gpu.preset.memory_share:
+            board_mw = call.power_mw(average=True)
+            number = None if board_mw is None else round(gpu.preset.memory_share * board_mw)
         return number, codes.VALUE_UNSIGNED_INT
     if field == codes.FIELD_MEMORY_TEMPERATURE:
         if gpu.preset.memory_temperature:
@@ -144,8 +162,10 @@ def _samples(call: Call, kind: Any, last_seen_us: Any, type_ref: Any, count_ref:
         count_ref._obj.value = _RING
         return codes.SUCCESS
     sensor = call.gpu.sensor
-    newest = sensor.slot(call.seen_ns)
-    stamps = ((slot, call.wall_us(sensor.published_ns(slot))) for slot in range(newest - _RING + 1, newest + 1))
+    every = call.gpu.preset.ring_every
+    newest = call.slot // every * every
+    kept = range(newest - (_RING - 1) * every, newest + 1, every)
+    stamps = ((slot, call.wall_us(sensor.published_ns(slot))) for slot in kept)
     unseen = [(slot, stamp_us) for slot, stamp_us in stamps if stamp_us > last_seen_us.value]
     unseen = unseen[-count_ref._obj.value :]
     count_ref._obj.value = len(unseen)

@@ -17,6 +17,7 @@ FaultKind = Literal[
     "reset",
     "hang",
     "slow",
+    "stall",
 ]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
@@ -30,6 +31,7 @@ class Fault:
     not_supported, zero: power and energy answer NOT_SUPPORTED; power answers 0 mW
     stale: power and energy stand still.    reset: the counter starts again at 0, once, at `from_ns`
     hang: a call returns when the fault is over.    slow: a call takes 8 ms longer
+    stall: another program holds the driver for 5 ms of every 100, and calls return when it lets go
     """
 
     kind: FaultKind

@@ -31,8 +31,8 @@ class Memory:
 class SimulatedGpu:
     """What one GPU answers at a time of CLOCK_MONOTONIC, a pure function of that time.
 
-    The one exception is the counter of the parts that count wrongly when read often: it depends on the
-    reads of this process.
+    The exceptions are the counter of the parts that count wrongly when read often, and a limit to the rate of
+    calls: they depend on the reads of this process.
     """
 
     def __init__(self, *, preset: Preset, truth: Truth, parameters: SensorParameters, index: int, seed: int) -> None:
@@ -44,6 +44,7 @@ class SimulatedGpu:
         self._above_limit = TimeAbove(threshold_mw=self.limit_mw)
         self._temperature: tuple[int, float] | None = None
         self._last_read: tuple[int, int] | None = None  # when, and where the honest counter then stood
+        self._asked_ns: tuple[int, bool] | None = None  # when power was last asked for, and whether too soon
         self._miscounted_mj = 0.0
 
     @property
@@ -72,6 +73,16 @@ class SimulatedGpu:
             counted_mj = self.sensor.counter_mj(since_ns=0, latched_ns=latched_ns)
             return self._misread(now_ns, self.sensor.parameters.counter_start_mj + counted_mj)
         return max(0, self.sensor.counter_mj(since_ns=restarted_ns, latched_ns=latched_ns))
+
+    def hurried(self, now_ns: int) -> bool:
+        """Whether power is asked for too soon after the time before; asked again at one time it is no later."""
+        limit_hz = self.preset.rate_limit_hz
+        if not limit_hz:
+            return False
+        if self._asked_ns is None or self._asked_ns[0] != now_ns:
+            too_soon = self._asked_ns is not None and now_ns - self._asked_ns[0] < _SECOND / limit_hz
+            self._asked_ns = (now_ns, too_soon)
+        return self._asked_ns[1]
 
     def temperature_c(self, now_ns: int) -> float:
         """Return the GPU's temperature, °C: a first-order thermal model, renewed twice a second."""

@@ -24,6 +24,7 @@ from telemetry.collector.sources.simulated.waveform import Truth
 _DRIVER = "580.65.06"
 _FIRST_HANDLE = 0x51D00000
 _SLOW_S, _LATENCY_SIGMA, _LATENCY_SEED = 0.008, 0.5, 0x1A7
+_STALL_NS, _STALL_EVERY_NS, _STALL_SEED = 5_000_000, 100_000_000, 0x57A11
 _ERROR_FAULTS: dict[FaultKind, int] = {
     "no_driver": codes.DRIVER_NOT_LOADED,
     "no_permission": codes.NO_PERMISSION,
@@ -179,6 +180,10 @@ class SimulatedLibrary:
             self._sleep(_SLOW_S)
             now_ns = self.now_ns()
             faults = self._faults(now_ns, gpu)
+        if "stall" in faults:
+            self._sleep(self._stall_left_ns(now_ns) / 1e9)
+            now_ns = self.now_ns()
+            faults = self._faults(now_ns, gpu)
         if "hang" in faults:
             hang = faults["hang"]
             left_ns = _FOR_EVER_NS
@@ -188,6 +193,13 @@ class SimulatedLibrary:
             now_ns = self.now_ns()
             faults = self._faults(now_ns, gpu)
         return now_ns, faults
+
+    def _stall_left_ns(self, now_ns: int) -> int:
+        """Return how long the driver is still held by somebody else, ns."""
+        period = now_ns // _STALL_EVERY_NS
+        free_ns = bits(_STALL_SEED, self._spec.seed, period) % (_STALL_EVERY_NS - _STALL_NS)
+        began_ns = period * _STALL_EVERY_NS + free_ns
+        return began_ns + _STALL_NS - now_ns if began_ns <= now_ns < began_ns + _STALL_NS else 0
 
     def _restarted_ns(self, now_ns: int, gpu: int) -> int | None:
         """Return when the counter of a GPU last restarted; None where it has not since boot."""

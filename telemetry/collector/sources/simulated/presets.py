@@ -26,15 +26,21 @@ class Preset:
     limit_w: float
     noise_w: float = 0.5
     part_time: bool = False  # the counter adds up INSTANT x T and not all the energy
+    average_part_time: bool = False  # AVERAGE is the mean of the INSTANT windows of W_a and not of all of it
     call_rate: tuple[tuple[float, float], ...] = ()
     module_scope: bool = False
+    memory_share: float = 0.0  # of AVERAGE, that AVERAGE of the memory scope shows; 0: the part has no such scope
+    ring_every: int = 1  # the driver keeps each so-manieth INSTANT
+    sensor_stamps: bool = False  # field values carry the time of the sample and not that of the call
+    rate_limit_hz: float = 0.0  # power asked for more often than this answers 0 mW or NOT_SUPPORTED; 0: no limit
     memory_gib: int
     memory_temperature: bool = False
     clock_sm_mhz: int
     clock_memory_mhz: int
     gain: float | None = None
     offset_w: float | None = None
-    jitter_ms: float = 0.0  # INSTANT and AVERAGE come out up to this late
+    delay_ms: float = 0.0  # from the end of a window to its publication
+    jitter_ms: float = 0.0  # INSTANT and AVERAGE come out up to this much later
     lag_ms: float = 0.0
     latency_ms: float = 0.0  # median of a call
 
@@ -98,6 +104,7 @@ _GA10X = Preset(
     counter_jitter_ms=2,
     floor_w=15,
     limit_w=300,
+    ring_every=10,
     memory_gib=45,
     clock_sm_mhz=1740,
     clock_memory_mhz=7251,
@@ -114,6 +121,7 @@ _ADA_GEFORCE = Preset(
     noise_w=0.3,
     floor_w=15,
     limit_w=450,
+    ring_every=10,
     memory_gib=24,
     clock_sm_mhz=2520,
     clock_memory_mhz=10501,
@@ -142,6 +150,7 @@ _H100 = Preset(
     counter_jitter_ms=2,
     floor_w=60,
     limit_w=700,
+    memory_share=0.15,
     memory_gib=80,
     memory_temperature=True,
     clock_sm_mhz=1980,
@@ -157,6 +166,7 @@ _H200 = Preset(
     counter_jitter_ms=2,
     floor_w=60,
     limit_w=700,
+    memory_share=0.15,
     memory_gib=140,
     memory_temperature=True,
     clock_sm_mhz=1980,
@@ -190,6 +200,7 @@ _B200 = Preset(
     noise_w=1,
     floor_w=185,
     limit_w=1000,
+    memory_share=0.15,
     memory_gib=179,
     memory_temperature=True,
     clock_sm_mhz=1965,

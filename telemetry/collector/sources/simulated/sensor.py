@@ -9,6 +9,10 @@ from telemetry.collector.sources.simulated.presets import Preset
 from telemetry.collector.sources.simulated.waveform import PJ_PER_MJ, Energy, Truth, WindowedEnergy
 from telemetry.errors import UsageError
 
+PART_TIME_BEHIND_LAG = (
+    "A part-time counter or AVERAGE behind a lagging sensor is not modelled; leave lag out, or counter=part and "
+    "average=part."
+)
 _MS = 1_000_000
 _ENERGY = Energy()
 _LAG_MEMORY = 20  # in lags: what is older weighs 2e-9
@@ -27,10 +31,12 @@ class SensorParameters:
     counter_phase_ns: int
     counter_start_mj: int = 0
     part_time: bool = False  # the counter adds up INSTANT x T, on INSTANT's grid
+    average_part_time: bool = False  # AVERAGE is the mean of INSTANT's windows
     gain_ppm: int = 1_000_000
     offset_mw: int = 0
     lag_ns: int = 0
     noise_mw: int = 0
+    delay_ns: int = 0
     jitter_ns: int = 0
     counter_jitter_ns: int = 0
     seed: int = 0
@@ -52,10 +58,12 @@ def draw(preset: Preset, *, seed: int) -> SensorParameters:
         counter_phase_ns=phase_ns if preset.part_time else bits(seed, _COUNTER_PHASE) % counter_period_ns,
         counter_start_mj=bits(seed, _START) >> 2,
         part_time=preset.part_time,
+        average_part_time=preset.average_part_time,
         gain_ppm=round(gain * 1e6),
         offset_mw=round(offset_w * 1e3),
         lag_ns=round(preset.lag_ms * _MS),
         noise_mw=round(preset.noise_w * 1e3),
+        delay_ns=round(preset.delay_ms * _MS),
         jitter_ns=round(preset.jitter_ms * _MS),
         counter_jitter_ns=round(preset.counter_jitter_ms * _MS),
         seed=seed,
@@ -65,16 +73,14 @@ def draw(preset: Preset, *, seed: int) -> SensorParameters:
 class Sensor:
     """What the driver would answer about a truth at any time: a pure function of that time.
 
-    Sampling is exact on its grid and only publication is late by the jitter, so a window never reaches
-    past its own publication. A full counter is latched at the jittered instant at which it is published.
+    Sampling is exact on its grid and only publication is late, by the delay and the jitter, so a window never
+    reaches past its own publication. A full counter is latched at the jittered instant at which it is published.
     """
 
     def __init__(self, truth: Truth, parameters: SensorParameters) -> None:
         p = self.parameters = parameters
-        if p.part_time and p.lag_ns:
-            raise UsageError(
-                "A part-time counter behind a lagging sensor is not modelled; leave lag or counter=part out."
-            )
+        if (p.part_time or p.average_part_time) and p.lag_ns:
+            raise UsageError(PART_TIME_BEHIND_LAG)
         self._truth = truth
         self._windows = WindowedEnergy(phase_ns=p.phase_ns, period_ns=p.period_ns, window_ns=p.window_ns)
         # Between two publications each poll asks for the same few times, and a lag has a long past.
@@ -87,13 +93,17 @@ class Sensor:
     def slot(self, now_ns: int) -> int:
         """Return the number of the last INSTANT and AVERAGE published by `now_ns`."""
         p = self.parameters
-        k = (now_ns - p.phase_ns) // p.period_ns
+        k = (now_ns - p.phase_ns - p.delay_ns) // p.period_ns
         return k if self.published_ns(k) <= now_ns else k - 1
 
     def published_ns(self, slot: int) -> int:
         """Return when that slot's INSTANT and AVERAGE were published."""
         p = self.parameters
-        return p.phase_ns + slot * p.period_ns + _drawn(p.jitter_ns, p.seed, _LATE, slot)
+        return self.sampled_ns(slot) + p.delay_ns + _drawn(p.jitter_ns, p.seed, _LATE, slot)
+
+    def sampled_ns(self, slot: int) -> int:
+        """Return when the windows of that slot's INSTANT and AVERAGE ended."""
+        return self.parameters.phase_ns + slot * self.parameters.period_ns
 
     def instant_mw(self, slot: int) -> int:
         """Return INSTANT of that slot, whole mW."""
@@ -105,8 +115,13 @@ class Sensor:
 
     def average_mw(self, slot: int) -> int | None:
         """Return AVERAGE of that slot, whole mW; None where the part has none."""
-        average_ns = self.parameters.average_ns
-        return None if average_ns is None else max(0, self._mean_mw(slot, average_ns))
+        p = self.parameters
+        if p.average_ns is None:
+            return None
+        if not p.average_part_time:
+            return max(0, self._mean_mw(slot, p.average_ns))
+        end_ns = self.sampled_ns(slot)
+        return max(0, (self._windowed_pj(end_ns) - self._windowed_pj(end_ns - p.average_ns)) // p.average_ns)
 
     def counter_latched_ns(self, now_ns: int) -> int:
         """Return the time up to which the counter that stands at `now_ns` has counted."""
@@ -128,9 +143,11 @@ class Sensor:
         return energy_pj * p.gain_ppm // 1_000_000 + p.offset_mw * t_ns
 
     def _counted_pj(self, t_ns: int) -> int:
+        return self._windowed_pj(t_ns) if self.parameters.part_time else self.sensed_pj(t_ns)
+
+    def _windowed_pj(self, t_ns: int) -> int:
+        """Return what a sensor makes of the energy that sees INSTANT's windows alone, pJ."""
         p = self.parameters
-        if not p.part_time:
-            return self.sensed_pj(t_ns)
         seen_pj = self._truth.total(self._windows, t_ns) * p.gain_ppm // 1_000_000
         return seen_pj * p.period_ns // p.window_ns + p.offset_mw * t_ns
 
@@ -142,7 +159,7 @@ class Sensor:
         return exact_ns - p.counter_jitter_ns + _drawn(2 * p.counter_jitter_ns, p.seed, _COUNTER_LATE, k)
 
     def _mean_mw(self, slot: int, window_ns: int) -> int:
-        end_ns = self.parameters.phase_ns + slot * self.parameters.period_ns
+        end_ns = self.sampled_ns(slot)
         return (self.sensed_pj(end_ns) - self.sensed_pj(end_ns - window_ns)) // window_ns
 
     def _lagged_mw(self, t_ns: int) -> float:

@@ -9,6 +9,7 @@ from telemetry.collector.sources.simulated.events import Levels
 from telemetry.collector.sources.simulated.faults import FAULT_KINDS, Fault
 from telemetry.collector.sources.simulated.numbers import parse_integer, parse_numbers, to_milli, to_ns
 from telemetry.collector.sources.simulated.presets import PRESETS, Preset
+from telemetry.collector.sources.simulated.sensor import PART_TIME_BEHIND_LAG
 from telemetry.collector.sources.simulated.waveform import Waveform
 from telemetry.collector.sources.simulated.waves import check_wave, make_waveform
 from telemetry.errors import UsageError
@@ -17,11 +18,18 @@ _SENSOR_KEYS = {
     "gain": "gain",
     "offset": "offset_w",
     "noise": "noise_w",
+    "delay": "delay_ms",
     "jitter": "jitter_ms",
     "lag": "lag_ms",
     "latency": "latency_ms",
+    "rate_limit": "rate_limit_hz",
 }
-_KEYS = ("gpus", "seed", "wave", "counter", "origin", "fault", "events", *_SENSOR_KEYS)
+_CHOICES = {  # key: the field that it sets, the word for no, the word for yes
+    "counter": ("part_time", "full", "part"),
+    "average": ("average_part_time", "full", "part"),
+    "timestamp": ("sensor_stamps", "call", "sensor"),
+}
+_KEYS = ("gpus", "seed", "wave", "origin", "fault", "events", *_CHOICES, *_SENSOR_KEYS)
 _MAX_GPUS = 64
 
 
@@ -87,8 +95,10 @@ def parse_spec(text: str) -> SimulatedSpec:
             raise UsageError(f"{key} is given twice in {text!r}; only fault= may be repeated.")
         seen.add(key)
         spec = _with(spec, key, value)
-    if spec.preset.part_time and spec.preset.lag_ms:
-        raise UsageError("A part-time counter behind a lagging sensor is not modelled; leave lag or counter=part out.")
+    if (spec.preset.part_time or spec.preset.average_part_time) and spec.preset.lag_ms:
+        raise UsageError(PART_TIME_BEHIND_LAG)
+    if spec.preset.average_part_time and spec.preset.average_ms is None:
+        raise UsageError(f"average=part: {preset_name} has no AVERAGE. Leave it out or choose another part.")
     if spec.events is not None and not spec.follows_events:
         raise UsageError(f"events={spec.events} and wave={spec.wave} exclude each other; leave one out.")
     if any(fault.gpu is not None and fault.gpu >= spec.gpus for fault in spec.faults):
@@ -114,10 +124,12 @@ def _with(spec: SimulatedSpec, key: str, value: str) -> SimulatedSpec:
         return replace(spec, origin_ns=parse_integer(key, value, 0, 2**63 - 1))
     if key == "wave":
         return replace(spec, wave=check_wave(value))
-    if key == "counter":
-        if value not in ("full", "part"):
-            raise UsageError(f"counter={value} is unknown. It is full (all energy) or part (INSTANT x period).")
-        return replace(spec, preset=replace(spec.preset, part_time=value == "part"))
+    if key in _CHOICES:
+        field, no, yes = _CHOICES[key]
+        if value not in (no, yes):
+            raise UsageError(f"{key}={value} is unknown. It is {no} or {yes}.")
+        chosen: dict[str, Any] = {field: value == yes}
+        return replace(spec, preset=replace(spec.preset, **chosen))
     if key == "events":
         return replace(spec, events=value)
     return replace(spec, faults=(*spec.faults, _fault(value)))

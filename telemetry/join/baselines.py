@@ -1,0 +1,139 @@
+"""Idle power before and after a run, recorded as runs of their own, and the energy above it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from telemetry.analysis import (
+    Baseline,
+    Breaks,
+    EnergyCurve,
+    Rows,
+    baseline_between,
+    energy_above,
+    idle_baseline,
+)
+from telemetry.analysis.baselines import BaselineName
+from telemetry.errors import TraceError
+from telemetry.join.boards import Board
+from telemetry.model import Estimate
+from telemetry.storage import reader
+from telemetry.storage.reader import EDGE_NS, StoredDevice
+from telemetry.storage.store import Store
+
+BASELINE = "baseline"  # the runner of such runs; their names are B0, B1 and B2
+S = 1_000_000_000
+NEAR_NS = 3600 * S  # how far from a run its baselines may lie
+
+
+async def idle_power(
+    store: Store, device: StoredDevice, board: Board, t0_ns: int, t1_ns: int, *, name: str
+) -> Estimate | None:
+    """Return the idle power of a stretch, W, from means over a second each; bounds are ± 2 standard uncertainties.
+
+    None where the stretch is no baseline: under 30 s, or not within 3 W.
+    """
+    rows = await reader.rows_between(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
+    starts = await reader.session_starts(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
+    holes = await reader.gaps(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
+    curve = EnergyCurve.of(
+        Rows.of(rows),
+        path="counter" if device.energy_path == "counter" else "integral",
+        limits=board.limits,
+        breaks=Breaks.of(holes, starts),
+        integral_of=device.integral_of or "instant",
+        sensor=board.sensor,
+    )
+    edges_ns = np.arange(t0_ns, t1_ns + 1, S)
+    seconds = curve.energy(edges_ns[:-1], edges_ns[1:], "linear" if curve.path == "counter" else "stored")
+    try:
+        found = idle_baseline(cast(BaselineName, name), t_ns=edges_ns, power_w=seconds.value_j)
+    except TraceError:
+        return None
+    return Estimate(
+        value=found.power_w,
+        lo=found.power_w - 2 * found.u_w,
+        hi=found.power_w + 2 * found.u_w,
+        method=name,
+        grade="A",
+    )
+
+
+def as_baseline(idle: Estimate) -> Baseline:
+    """Return the baseline that `idle_power` gave."""
+    assert idle.value is not None
+    assert idle.hi is not None
+    return Baseline(name=cast(BaselineName, idle.method), power_w=idle.value, u_w=(idle.hi - idle.value) / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """One recorded baseline of one device."""
+
+    device: int
+    start_ns: int
+    stop_ns: int
+    baseline: Baseline
+
+
+class Baselines:
+    """All recorded baselines, by device and name."""
+
+    def __init__(self, recorded: Iterable[Idle]) -> None:
+        self._recorded: dict[tuple[int, str], list[Idle]] = defaultdict(list)
+        for idle in sorted(recorded, key=lambda each: each.start_ns):
+            self._recorded[idle.device, idle.baseline.name].append(idle)
+
+    def around(self, device: int, name: str, t0_ns: int, t1_ns: int) -> tuple[Baseline, tuple[str, ...]] | None:
+        """Return the baseline of an interval, between the last before and the first after it, and its flags.
+
+        One of them alone serves too; None where neither is within an hour.
+        """
+        every = self._recorded.get((device, name), [])
+        before = [each for each in every if t0_ns - NEAR_NS <= each.stop_ns <= t0_ns][-1:]
+        after = [each for each in every if t1_ns <= each.start_ns <= t1_ns + NEAR_NS][:1]
+        match [*before, *after]:
+            case [first, second]:
+                return baseline_between(first.baseline, second.baseline)
+            case [only]:
+                return only.baseline, ()
+            case _:
+                return None
+
+
+def above_idle(
+    baselines: Baselines, name: str, parts: Sequence[tuple[int, Estimate]], t0_ns: int, t1_ns: int
+) -> tuple[Estimate, float, tuple[str, ...]] | None:
+    """Return the energy of devices (id, energy) above their baselines, the idle power in all, W, and flags.
+
+    name: of the baselines.  None where a device has no such baseline.
+    """
+    duration_s = (t1_ns - t0_ns) / S
+    nets, idle_w, flags = [], 0.0, set[str]()
+    for device, energy in parts:
+        found = baselines.around(device, name, t0_ns, t1_ns)
+        if found is None:
+            return None
+        baseline, raised = found
+        nets.append(energy_above(energy, baseline, duration_s))
+        idle_w += baseline.power_w
+        flags |= set(raised)
+    if not nets:
+        return None
+    return _sum(nets), idle_w, tuple(sorted(flags))
+
+
+def _sum(parts: Sequence[Estimate]) -> Estimate:
+    def total(name: str) -> float | None:
+        values = [getattr(part, name) for part in parts]
+        return None if None in values else sum(values)
+
+    worst = max((part.grade for part in parts), key="ABCU".index)
+    methods = dict.fromkeys(part.method for part in parts)
+    return Estimate(
+        value=total("value"), lo=total("lo"), hi=total("hi"), method="+".join(methods), grade=worst,
+        flags=tuple(dict.fromkeys(flag for part in parts for flag in part.flags)),
+    )  # fmt: skip

@@ -1,0 +1,205 @@
+"""From stored readings to reported energies: faults become flags, idle becomes net, boards become what is known."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import record
+from virtual_gpus import BOOTED_S, VirtualClock, library_of
+
+from telemetry.errors import UsageError
+from telemetry.join import Boards, load_boards, report
+from telemetry.model import Vitals
+from telemetry.probe import open_bench, run_probe
+from telemetry.profile import save_profile
+from telemetry.storage.store import Item, open_store
+
+EXACT = "simulated:h200,gain=1,offset=0,noise=0,jitter=0,latency=0.06"
+STEADY = f"{EXACT},wave=constant:400"
+
+
+async def reported(path: Path, boards: Boards | None = None, **options: Any) -> list[dict[str, Any]]:
+    async with await open_store(path) as store:
+        runs: list[dict[str, Any]] = (await report(store, boards=boards or Boards(), **options))["runs"]
+    return runs
+
+
+# What goes wrong in the driver within a run of 10 s, and the flags that it raises, all of them.
+FAULTS = {
+    "nothing": ("", set()),
+    "reset": ("fault=reset@5:1", {"counter_reset"}),
+    "lost": ("fault=lost@5:1", {"gap"}),
+    "hang": ("fault=hang@5:1", {"gap"}),
+    "busy": ("fault=busy@5:1", {"gap"}),
+    "unknown": ("fault=unknown@5:1", {"gap"}),
+    "zero": ("fault=zero@5:1", {"zero_power"}),
+    "not_supported": ("fault=not_supported@5:1", {"zero_power"}),
+    # Power that stands still while the load goes on is wrong as well, and the counter, which catches up, shows it.
+    "stale": ("fault=stale@5:3", {"stale", "counter_vs_integral"}),
+    "slow": ("fault=slow@5:0.5", set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_driver_fault_raises_its_flag_and_no_other(tmp_path: Path, runtime_dir: Path, name: str) -> None:
+    fault, flags = FAULTS[name]
+    spec = f"simulated:h200,gain=1,offset=0,wave=square:300:600:2.3:0.5,{fault}".rstrip(",")
+    await record(tmp_path / "t.db", runtime_dir, spec, [("run", 0.0, 12.0)])
+    (run,) = await reported(tmp_path / "t.db")
+    assert set(run["flags"]) - {"unprobed"} == flags
+    energy = run["energy"]
+    library = library_of(spec, VirtualClock(), runtime_dir)
+    start_ns = round(BOOTED_S * 1e9)
+    truth_j = library.gpus[0].sensor_energy_j(start_ns, start_ns + 12_000_000_000)
+    assert energy["lo_j"] <= truth_j <= energy["hi_j"]
+    assert energy["value_j"] == pytest.approx(truth_j, rel=0.02)
+
+
+def throttled(item: Item) -> Item:
+    """Let the driver count half of each second as held down by heat."""
+    uid, what = item
+    if not isinstance(what, Vitals):
+        return item
+    sensors = replace(what.sensors, throttle_hw_thermal_ns=what.t_ns // 2 % 10**15)
+    return uid, replace(what, sensors=sensors)
+
+
+def limited(item: Item) -> Item:
+    uid, what = item
+    if not isinstance(what, Vitals):
+        return item
+    limit_mw = 700_000 if what.t_ns % 10**10 < 5 * 10**9 else 500_000
+    return uid, replace(what, sensors=replace(what.sensors, power_limit_mw=limit_mw))
+
+
+def visited(item: Item) -> Item:
+    uid, what = item
+    if not isinstance(what, Vitals) or what.sensors.processes is None:
+        return item
+    return uid, replace(what, sensors=replace(what.sensors, processes=((7, 10**9), (8, 10**9))))
+
+
+def drifting(item: Item) -> Item:
+    uid, what = item
+    if not isinstance(what, Vitals):
+        return item
+    return uid, replace(what, sensors=replace(what.sensors, clock_sm_mhz=1900 if what.t_ns // 10**9 % 2 else 1500))
+
+
+@pytest.mark.parametrize(
+    ("edit", "flags"),
+    [
+        (throttled, {"throttle_hw_thermal"}),
+        (limited, {"limit_changed"}),
+        (visited, {"foreign_process"}),
+        (drifting, {"clock_drift"}),
+    ],
+)
+async def test_what_vitals_say_raises_its_flag_and_no_other(
+    tmp_path: Path, runtime_dir: Path, edit: Any, flags: set[str]
+) -> None:
+    await record(tmp_path / "t.db", runtime_dir, STEADY, [("run", 0.0, 12.0)], pid=7, edit=edit)
+    (run,) = await reported(tmp_path / "t.db")
+    assert set(run["flags"]) - {"unprobed"} == flags
+    if edit is throttled:
+        assert run["devices"][0]["throttled_by"]["hw_thermal"] == pytest.approx(6.0, abs=0.6)
+        assert run["devices"][0]["throttled_s"] == pytest.approx(6.0, abs=0.6)
+
+
+async def test_a_baseline_is_the_idle_power_of_its_stretch_and_no_result(tmp_path: Path, runtime_dir: Path) -> None:
+    path = tmp_path / "t.db"
+    wave = f"{EXACT},wave=step:80:300:40:50"
+    await record(path, runtime_dir, wave, [("B1", 2.0, 33.0)], runner="baseline")
+    (baseline,) = await reported_baselines(path, "B1")
+    idle = baseline["devices"][0]["idle_power_w"]
+    assert idle["lo"] <= 80.0 <= idle["hi"]
+    assert idle["value"] == pytest.approx(80.0, abs=0.02)
+    assert await reported(path) == [], "a baseline is no result"
+
+
+async def reported_baselines(path: Path, uid: str) -> list[dict[str, Any]]:
+    async with await open_store(path) as store:
+        runs: list[dict[str, Any]] = (await report(store, (uid,), boards=Boards()))["runs"]
+    return runs
+
+
+async def test_net_and_active_energy_are_of_their_own_baselines(tmp_path: Path, runtime_dir: Path) -> None:
+    path = tmp_path / "t.db"
+    await record(path, runtime_dir, f"{EXACT},wave=csv:{idle_then_busy(tmp_path)}", [
+        ("B0", 1.0, 32.0), ("B1", 41.0, 72.0), ("run", 80.0, 140.0), ("B1", 151.0, 182.0),
+    ], runners={"B0": "baseline", "B1": "baseline"})  # fmt: skip
+    (run,) = await reported(path)
+    energy = run["energy"]
+    # T27 of the golden table, with another 2 W of drift between the two B1.
+    assert energy["value_j"] == pytest.approx(18_000, rel=2e-4)
+    assert energy["net_j"] == pytest.approx(18_000 - 60 * 121, rel=1e-3)
+    assert energy["baseline"] == "B1 121 W"
+    assert energy["active_j"] == pytest.approx(18_000 - 60 * 80, rel=1e-3)
+    assert energy["active_baseline"] == "B0 80 W"
+    assert energy["net_lo_j"] < energy["net_j"] < energy["net_hi_j"]
+    assert "baseline_drift" not in run["flags"]
+
+
+def idle_then_busy(folder: Path) -> Path:
+    """Return a wave: 80 W, 120 W, 300 W for a minute from 80 s on, then 122 W."""
+    path = folder / "wave.csv"
+    points = [(0, 80), (36, 80), (36, 120), (80, 120), (80, 300), (140, 300), (140, 122), (200, 122)]
+    path.write_text("time_s,power_w\n" + "".join(f"{s},{w}\n" for s, w in points))
+    return path
+
+
+async def test_a_board_s_calibration_moves_what_is_calibrated_and_nothing_else(
+    tmp_path: Path, runtime_dir: Path
+) -> None:
+    path, file = tmp_path / "t.db", tmp_path / "calibration.json"
+    await record(path, runtime_dir, "simulated:h200,gain=1.05,offset=2,noise=0,wave=constant:400", [("run", 0.0, 10.0)])
+    (plain,) = await reported(path)
+    uid = plain["devices"][0]["uid"]
+    assert plain["energy"]["calibrated"]["lo_j"] <= 4000 <= plain["energy"]["calibrated"]["hi_j"]
+    assert plain["energy"]["calibrated"]["provenance"] == "not calibrated"
+    board = {"gain": 1.05, "offset_w": 2.0, "gain_off": 0.002, "offset_off_w": 0.1, "provenance": "a meter"}
+    file.write_text(json.dumps({"schema": "telemetry.calibration/1", "boards": {uid: board}}))
+    (known,) = await reported(path, load_boards(str(tmp_path / "none.json"), str(file)))
+    true = known["energy"]["calibrated"]
+    assert true["value_j"] == pytest.approx(4000, rel=2e-3)
+    assert true["lo_j"] <= 4000 <= true["hi_j"]
+    assert true["u_j"] < plain["energy"]["calibrated"]["u_j"] / 5
+    assert true["provenance"] == "a meter"
+    assert known["energy"] | {"calibrated": None} == plain["energy"] | {"calibrated": None}
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema": "x"}', '{"schema": "telemetry.calibration/1", "boards": {"G": {}}}'])
+def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "calibration.json"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=r"calibration\.json holds no calibrations \(.*configuration\.md shows one"):
+        load_boards(str(tmp_path / "none.json"), str(file))
+
+
+async def test_a_probed_board_may_be_graded_a(tmp_path: Path, runtime_dir: Path) -> None:
+    path = tmp_path / "t.db"
+    await record(path, runtime_dir, STEADY, [("run", 0.0, 20.0)])
+    (plain,) = await reported(path)
+    assert (plain["energy"]["grade"], plain["flags"]) == ("B", ["unprobed"])
+    with open_bench(EXACT, 0, None) as bench:
+        profile = run_probe(bench, lambda words, share: None)
+    save_profile(tmp_path / "profile.json", replace(profile, best_grade="A"))
+    (probed,) = await reported(path, load_boards(str(tmp_path / "profile.json"), str(tmp_path / "none.json")))
+    assert (probed["energy"]["grade"], probed["flags"]) == ("A", [])
+
+
+async def test_a_method_asked_for_is_shown_beside_the_one_chosen_and_not_kept(
+    tmp_path: Path, runtime_dir: Path
+) -> None:
+    path = tmp_path / "t.db"
+    await record(path, runtime_dir, STEADY, [("run", 0.0, 10.0)])
+    (chosen,) = await reported(path)
+    (asked,) = await reported(path, method="linear")
+    assert asked["energy"]["method"] == "counter-linear"
+    assert asked["devices"][0]["automatic"]["value"] == chosen["energy"]["value_j"]
+    assert asked["devices"][0]["automatic"]["method"] == "counter-plateau"
+    assert await reported(path) == [chosen]
+    with pytest.raises(UsageError, match=r"no method guess\. Known are: .*plateau"):
+        await reported(path, method="guess")
