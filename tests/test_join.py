@@ -57,6 +57,15 @@ async def test_a_driver_fault_raises_its_flag_and_no_other(tmp_path: Path, runti
     assert energy["value_j"] == pytest.approx(truth_j, rel=0.02)
 
 
+@pytest.mark.parametrize(("wave", "flags"), [("ramp:300:400:0:90", {"unsteady"}), ("ramp:300:400:0:20", set())])
+async def test_a_long_run_is_asked_whether_it_was_steady_in_the_end(
+    tmp_path: Path, runtime_dir: Path, wave: str, flags: set[str]
+) -> None:
+    await record(tmp_path / "t.db", runtime_dir, f"{EXACT},wave={wave}", [("run", 0.0, 90.0)])
+    (run,) = await reported(tmp_path / "t.db")
+    assert set(run["flags"]) & {"unsteady"} == flags
+
+
 def throttled(item: Item) -> Item:
     """Let the driver count half of each second as held down by heat."""
     uid, what = item

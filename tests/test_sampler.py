@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -34,6 +35,8 @@ class Scripted:
         self.clock, self.began = clock, clock.t_ns
         self.trouble: list[tuple[int, int, Exception]] = []
         self.reopened = 0
+        self.latency_ns = 0
+        self.power_mw: int | None = 400_000
         self.polled: list[int] = []
 
     def _fail(self) -> None:
@@ -45,7 +48,13 @@ class Scripted:
     def read(self) -> Reading:
         self._fail()
         self.polled.append(self.clock.t_ns)
-        return Reading(t_ns=self.clock.t_ns, latency_ns=0, power_instant_mw=400_000, energy_mj=self.clock.t_ns // MS)
+        self.clock.t_ns += self.latency_ns
+        return Reading(
+            t_ns=self.clock.t_ns - self.latency_ns // 2,
+            latency_ns=self.latency_ns,
+            power_instant_mw=self.power_mw,
+            energy_mj=self.clock.t_ns // MS,
+        )
 
     def read_sensors(self, *, processes: bool) -> Sensors:
         return Sensors(temperature_c=40)
@@ -119,6 +128,27 @@ def test_a_late_thread_counts_the_slots_it_missed() -> None:
     poller.step()
     assert poller.health().missed == pytest.approx(49, abs=2)
     assert [gap.reason for gap in gaps(channel)] == ["missed"]
+
+
+def test_a_device_whose_calls_are_costly_is_asked_less_often_and_not_without_end() -> None:
+    clock = VirtualClock()
+    source = Scripted(clock)
+    source.latency_ns = 6 * MS
+    poller, channel = polled(clock, source, 120.0)
+    late = [b - a for a, b in pairwise(source.polled[-50:])]
+    assert sum(late) / len(late) == pytest.approx(8 * PERIOD_NS, rel=0.05)
+    assert poller.health().slowed == 8
+    assert poller.health().missed == 0
+    assert gaps(channel) == []
+
+
+def test_polls_that_give_no_power_are_told_in_the_vitals() -> None:
+    clock = VirtualClock()
+    source = Scripted(clock)
+    source.power_mw = None
+    _, channel = polled(clock, source, 3.0)
+    rows = [item for _, item in channel.drain(100_000) if isinstance(item, Vitals)]
+    assert [(row.power_max_mw, row.misses == row.polls) for row in rows] == [(None, True)] * len(rows)
 
 
 def test_a_recording_that_ends_raises_out_of_the_poller() -> None:

@@ -62,7 +62,7 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
             names = ", ".join(one.device.name for one in sources)
             say(f"Collecting from {names} into {store.path}; Ctrl-C stops.")
             live = sys.stderr.isatty()
-            await collector.wait(stop, duration, _line if live else lambda status: None)
+            await collector.wait(stop, duration, _line if live else None)
         status = collector.status()
     if live:
         say("")

@@ -105,7 +105,9 @@ class Collector:
         """Whether every source was a recording that has been played to its end."""
         return all(sampler.ended for sampler in self._samplers)
 
-    async def wait(self, stop: asyncio.Event, duration_s: float | None, tell: Callable[[Status], None]) -> None:
+    async def wait(
+        self, stop: asyncio.Event, duration_s: float | None, tell: Callable[[Status], None] | None = None
+    ) -> None:
         """Collect until `stop` is set, a time is over or the recording ends, telling how it goes."""
         until = None if duration_s is None else time.monotonic() + duration_s
         while not stop.is_set() and not self.ended:
@@ -117,7 +119,8 @@ class Collector:
             try:
                 await asyncio.wait_for(stop.wait(), left)
             except TimeoutError:
-                tell(self.status())
+                if tell is not None:
+                    tell(self.status())
 
     def status(self) -> Status:
         """Return how the collector does."""

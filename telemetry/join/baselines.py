@@ -19,6 +19,7 @@ from telemetry.analysis import (
 from telemetry.analysis.baselines import BaselineName
 from telemetry.errors import TraceError
 from telemetry.join.boards import Board
+from telemetry.join.energy import LOCAL
 from telemetry.model import Estimate
 from telemetry.storage import reader
 from telemetry.storage.reader import EDGE_NS, StoredDevice
@@ -48,7 +49,7 @@ async def idle_power(
         sensor=board.sensor,
     )
     edges_ns = np.arange(t0_ns, t1_ns + 1, S)
-    seconds = curve.energy(edges_ns[:-1], edges_ns[1:], "linear" if curve.path == "counter" else "stored")
+    seconds = curve.energy(edges_ns[:-1], edges_ns[1:], LOCAL[curve.path])
     try:
         found = idle_baseline(cast(BaselineName, name), t_ns=edges_ns, power_w=seconds.value_j)
     except TraceError:

@@ -26,6 +26,7 @@ from telemetry.model import Estimate, Vitals, power_column
 
 Path = Literal["counter", "integral"]
 PATHS: tuple[Path, ...] = get_args(Path)
+LOCAL: dict[Path, Method] = {"counter": "linear", "integral": "stored"}  # estimators for seconds in a row
 
 S = 1_000_000_000
 # A row of vitals holds the extremes of the second before it; a row this long after the start holds none of before.
@@ -106,7 +107,11 @@ def measure(trace: Trace, board: Board, t0_ns: int, t1_ns: int, method: str = "a
         average=curves["integral"].energy(t0, t1, "average-extended") if board.sensor.average_covers_all else None,
         may_alias=_may_alias(trace, both, t0_ns, t1_ns),
     )
-    flags = (*choice.flags, *_flags(trace, vitals, board, t0_ns, t1_ns))
+    flags = (
+        *choice.flags,
+        *_flags(trace, vitals, board, t0_ns, t1_ns),
+        *_unsteady(curves[choice.path], vitals, t0_ns, t1_ns),
+    )
     chosen = raise_flags(both[choice.path], flags)
     found = chosen if method == "auto" else raise_flags(_asked(curves, method, t0_ns, t1_ns), flags)
     mean_w = float(found.value_j[0]) / max((t1_ns - t0_ns) / S, 1e-9)
@@ -184,6 +189,15 @@ def _stale(trace: Trace, v: VitalsRows, t0_ns: int, t1_ns: int) -> tuple[str, ..
         t1_ns=t1_ns,
         period_ns=PERIOD_NS,
     )
+
+
+def _unsteady(curve: EnergyCurve, v: VitalsRows, t0_ns: int, t1_ns: int) -> tuple[str, ...]:
+    """Return `unsteady` for a long interval whose last 30 s still moved; a short one is not asked."""
+    if t1_ns - t0_ns < LONG_NS:
+        return ()
+    edges_ns = np.arange(t1_ns - checks.STEADY_NS, t1_ns + 1, S)
+    power_w = curve.energy(edges_ns[:-1], edges_ns[1:], LOCAL[curve.path]).value_j
+    return checks.unsteady(t_ns=edges_ns[1:], power_w=power_w, v=v, t1_ns=t1_ns)
 
 
 def _in_gap(v: Vitals, trace: Trace) -> bool:

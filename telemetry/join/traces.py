@@ -1,8 +1,8 @@
 """What the store holds of one device around an interval, as arrays."""
 
-from telemetry.analysis import Breaks, Rows
+from telemetry.analysis import Breaks, Rows, checks
 from telemetry.join.boards import Board, Boards, watts
-from telemetry.join.energy import VITALS_NS, DeviceEnergy, Trace, measure, stood_still
+from telemetry.join.energy import LONG_NS, VITALS_NS, DeviceEnergy, Trace, measure, stood_still
 from telemetry.model import Gap
 from telemetry.storage import reader
 from telemetry.storage.reader import EDGE_NS, StoredDevice, WallClock
@@ -47,6 +47,8 @@ async def device_energy(
     places = [(t0_ns - EDGE_NS, t0_ns + EDGE_NS), (t1_ns - EDGE_NS, t1_ns + EDGE_NS)]
     places += [(gap.from_ns - _around(gap), gap.to_ns + _around(gap)) for gap in holes]
     places += [(start, start) for start in starts]
+    if t1_ns - t0_ns >= LONG_NS:
+        places.append((t1_ns - checks.STEADY_NS, t1_ns))
     if (device.energy_path != "counter" or method != "auto") and t1_ns - t0_ns <= WHOLE_NS:
         places.append((t0_ns, t1_ns))
     vitals = await reader.vitals(store, device.id, t0_ns - VITALS_NS, t1_ns + VITALS_NS)

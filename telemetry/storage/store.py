@@ -145,19 +145,12 @@ class Store:
     async def _write(self, rows: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
         """Write the rows of each statement in one transaction. Raises what `_turn` does.
 
-        This is the hot path, so it goes round SQLAlchemy, to the driver's own connection.
+        This is the hot path: one hop to aiosqlite's thread, where its public calls take one for each statement and
+        cost more than the writing itself.
         """
         async with self._turn() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
-            await driver.execute("BEGIN IMMEDIATE")
-            try:
-                for statement, values in rows.items():
-                    await driver.executemany(statement, values)
-                await driver.execute("COMMIT")
-            except BaseException:
-                if driver.in_transaction:  # SQLite rolls back by itself after some errors
-                    await driver.execute("ROLLBACK")
-                raise
+            await driver._execute(_write_whole, driver._conn, rows)
 
     async def _mind_file(self) -> None:
         """See that what is written goes into the file at `path`; put it back where somebody removed it.
@@ -515,6 +508,17 @@ class _translated:  # noqa: N801  reads as a word where it is used
             ) from error
         if any(sign in why for sign in ("readonly", "unable to open", "disk I/O", "malformed", "not a database")):
             raise StoreError(f"{self._path} cannot be used: {why}. Check the file and its folder.") from error
+
+
+def _write_whole(connection: sqlite3.Connection, rows: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement, values in rows.items():
+            connection.executemany(statement, values)
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # an error; SQLite rolls back by itself after some
+            connection.execute("ROLLBACK")
 
 
 async def _roll_back(connection: AsyncConnection) -> None:
