@@ -330,6 +330,16 @@ def test_the_residual_shown_is_that_of_the_device_where_the_paths_differ_most(wi
     assert " % " not in printed(reports.to_table, a_report(a_run()), width).partition("gap:")[0]
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_net_energy_is_shown_with_its_baseline_also_below_zero_and_only_where_there_is_one(width: int) -> None:
+    below = energy() | {"net_j": -12.5, "net_lo_j": -40.0, "net_hi_j": 15.0, "baseline": "B1 121 W"}
+    assert "-12.5 [-40..15] J above B1 121 W" in printed(reports.to_table, a_report(a_run(energy=below)), width)
+    bare = energy() | {"active_j": 700.0, "active_baseline": "B0 80 W"}
+    assert "700 J above B0 80 W" in printed(reports.to_table, a_report(a_run(energy=bare)), width)
+    assert "net" not in printed(reports.to_table, a_report(a_run()), width)
+    assert "| net |" in reports.to_markdown(a_report(a_run(energy=below)))
+
+
 # ---- simulated
 
 

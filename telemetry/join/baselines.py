@@ -1,5 +1,6 @@
 """Idle power before and after a run, recorded as runs of their own, and the energy above it."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -105,26 +106,31 @@ class Baselines:
                 return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AboveIdle:
+    """An energy above idle: with the idle power of all devices, W, and what its uncertainty adds, J (standard)."""
+
+    energy: Estimate
+    idle_w: float
+    u_idle_j: float
+    flags: tuple[str, ...]
+
+
 def above_idle(
     baselines: Baselines, name: str, parts: Sequence[tuple[int, Estimate]], t0_ns: int, t1_ns: int
-) -> tuple[Estimate, float, tuple[str, ...]] | None:
-    """Return the energy of devices (id, energy) above their baselines, the idle power in all, W, and flags.
-
-    name: of the baselines.  None where a device has no such baseline.
-    """
+) -> AboveIdle | None:
+    """Return the energy of devices (id, energy) above their baselines of a name; None where a device has none."""
     duration_s = (t1_ns - t0_ns) / S
-    nets, idle_w, flags = [], 0.0, set[str]()
-    for device, energy in parts:
-        found = baselines.around(device, name, t0_ns, t1_ns)
-        if found is None:
-            return None
-        baseline, raised = found
-        nets.append(energy_above(energy, baseline, duration_s))
-        idle_w += baseline.power_w
-        flags |= set(raised)
-    if not nets:
+    found = [baselines.around(device, name, t0_ns, t1_ns) for device, _ in parts]
+    known = [each for each in found if each is not None]
+    if not known or len(known) < len(parts):
         return None
-    return _sum(nets), idle_w, tuple(sorted(flags))
+    return AboveIdle(
+        energy=_sum([energy_above(e, base, duration_s) for (_, e), (base, _) in zip(parts, known, strict=True)]),
+        idle_w=sum(base.power_w for base, _ in known),
+        u_idle_j=math.hypot(*(base.u_w for base, _ in known)) * duration_s,
+        flags=tuple(sorted({flag for _, flags in known for flag in flags})),
+    )
 
 
 def _sum(parts: Sequence[Estimate]) -> Estimate:

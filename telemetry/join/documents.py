@@ -1,11 +1,11 @@
 """Pieces that the documents of docs/json.md share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from telemetry.analysis import Calibrated
+from telemetry.join.baselines import AboveIdle
 from telemetry.model import Estimate
 from telemetry.storage.reader import StoredDevice
 
@@ -15,30 +15,27 @@ def iso(t_ns: int) -> str:
     return datetime.fromtimestamp(t_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Above:
-    """Energies above idle, each with the idle power, W, that was taken off."""
+def energy_json(
+    energy: Estimate, true: Calibrated, net: AboveIdle | None = None, active: AboveIdle | None = None
+) -> dict[str, Any]:
+    """Return an energy, J, with bounds, method and grade; what calibration does to it; and what is left above idle.
 
-    net: tuple[Estimate, float] | None = None  # above B1: the model loaded and quiet
-    active: tuple[Estimate, float] | None = None  # above B0: nothing has the device open
-
-
-def energy_json(energy: Estimate, true: Calibrated, above: Above | None = None) -> dict[str, Any]:
-    """Return an energy, J, with bounds, method and grade; what calibration does to it; and what is left above idle."""
-    net, net_idle_w = (above and above.net) or (None, None)
-    active, active_idle_w = (above and above.active) or (None, None)
+    net: above B1, the model loaded and quiet; active: above B0, nothing has the device open.
+    """
     return {
         "value_j": energy.value,
         "lo_j": energy.lo,
         "hi_j": energy.hi,
         "method": energy.method,
         "grade": energy.grade,
-        "net_j": net and net.value,
-        "baseline": None if net is None else f"B1 {net_idle_w:.4g} W",
-        "net_lo_j": net and net.lo,
-        "net_hi_j": net and net.hi,
-        "active_j": active and active.value,
-        "active_baseline": None if active is None else f"B0 {active_idle_w:.4g} W",
+        "net_j": net and net.energy.value,
+        "baseline": None if net is None else f"B1 {net.idle_w:.4g} W",
+        "net_lo_j": net and net.energy.lo,
+        "net_hi_j": net and net.energy.hi,
+        "net_u_idle_j": net and net.u_idle_j,
+        "active_j": active and active.energy.value,
+        "active_baseline": None if active is None else f"B0 {active.idle_w:.4g} W",
+        "active_u_idle_j": active and active.u_idle_j,
         "calibrated": {
             "value_j": true.value_j,
             "u_j": true.u_j,

@@ -12,7 +12,7 @@ from telemetry.analysis.vitals import THROTTLES
 from telemetry.errors import TraceError
 from telemetry.join.baselines import BASELINE, Baselines, Idle, above_idle, as_baseline
 from telemetry.join.boards import Board, Boards
-from telemetry.join.documents import Above, average_w, bounds_json, device_json, energy_json, iso, whole
+from telemetry.join.documents import average_w, bounds_json, device_json, energy_json, iso, whole
 from telemetry.join.results import ANALYSIS_VERSION, COUNTS, LATENCIES, SPREAD, analyse, settled
 from telemetry.join.traces import board_of
 from telemetry.model import ALL_DEVICES
@@ -20,7 +20,7 @@ from telemetry.storage import reader
 from telemetry.storage.reader import Results, Sessions, StoredDevice, StoredRun, WallClock
 from telemetry.storage.store import Store
 
-BATCH = 100  # runs whose results are in memory together
+BATCH = 250  # runs whose results are in memory together
 _LATENCY_KEYS = [
     (f"{name}_s", {what: (ALL_DEVICES, f"{name}_{what}_s") for what in SPREAD}, (ALL_DEVICES, f"{name}_n"))
     for name in LATENCIES
@@ -139,7 +139,7 @@ def _run(
     each = [(d.id, estimates[d.id, "energy_j"]) for d in devices]
     net = above_idle(baselines, "B1", each, run.start_ns, stop_ns)
     active = above_idle(baselines, "B0", each, run.start_ns, stop_ns)
-    flags = dict.fromkeys((*energy.flags, *(net[2] if net else ()), *(active[2] if active else ())))
+    flags = dict.fromkeys((*energy.flags, *(net.flags if net else ()), *(active.flags if active else ())))
     simulated = any(d.simulated for d in devices)
     sessions = [s for d in devices if (s := facts.sessions.at(d.id, stop_ns))]
     judged = verdict(
@@ -168,7 +168,7 @@ def _run(
         "start": iso(facts.clock.wall_ns(run.start_ns)),
         "duration_s": duration_s,
         "boundary": "+".join(sorted({d.boundary for d in devices})) or None,
-        "energy": energy_json(energy, together(true), Above(net=net and net[:2], active=active and active[:2])),
+        "energy": energy_json(energy, together(true), net, active),
         "devices": [
             device_json(
                 d,

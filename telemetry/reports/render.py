@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from telemetry.reports.wording import (
+    NOTHING,
     SIMULATED,
     format_number,
     interval,
     middle,
+    net,
     printable,
     report_notes,
     residual,
@@ -50,6 +52,7 @@ _RUN: Fields = {
     "requests": _requests,
     "out tokens": lambda run: printable(run["output_tokens"]),
     "energy": lambda run: resolved(run["energy"], run["energy"], "_j", "J"),
+    "net": lambda run: net(run["energy"]),
     "J/token": lambda run: resolved(run["j_per_output_token"], run["energy"]),
     "avg W": lambda run: format_number(run["avg_power_w"]),
     "peak W": lambda run: format_number(run["peak_power_w"]),
@@ -67,7 +70,7 @@ _RUN_STACKS = (
     ("run", "name"),
     ("model", "runner"),
     ("requests", "out tokens"),
-    ("energy", "J/token"),
+    ("energy", "net", "J/token"),
     ("avg W", "peak W"),
     ("tok/s", "TTFT s"),
     ("grade", "kind"),
@@ -122,14 +125,16 @@ def to_table(report: Document, console: Console) -> None:
     """Print a report: a table at 120 columns or more, else a record a run; then what the flags mean."""
     _loud(simulated_line(report), console)
     runs = _newest(report["runs"], console)
+    fields = _told(runs)
     if not runs:
         console.print("There are no runs.")
     elif console.width >= WIDE_COLUMNS:
         styles = ["dim" if run["warmup"] else "" for run in runs]
-        console.print(_table(runs, _RUN, _RUN_STACKS, styles))
+        stacks = [tuple(name for name in stack if name in fields) for stack in _RUN_STACKS]
+        console.print(_table(runs, fields, stacks, styles))
     else:
         for run in runs:
-            _record(run, _RUN, console, style="dim" if run["warmup"] else "")
+            _record(run, fields, console, style="dim" if run["warmup"] else "")
     if report["groups"]:
         console.print(_table(report["groups"], _GROUP))
     _print_lines(report_notes(report), console)
@@ -137,7 +142,7 @@ def to_table(report: Document, console: Console) -> None:
 
 def to_markdown(report: Document) -> str:
     """Return a report as Markdown: runs, groups where there are any, and what the flags mean."""
-    parts = [_markdown(report["runs"], _RUN)]
+    parts = [_markdown(report["runs"], _told(report["runs"]))]
     if report["groups"]:
         parts.append(_markdown(report["groups"], _GROUP))
     return _document(simulated_line(report), parts, report_notes(report))
@@ -167,6 +172,11 @@ def list_table(listing: Document, console: Console) -> None:
 def list_markdown(listing: Document) -> str:
     """Return the runs of a store as Markdown."""
     return _document(simulated_line(listing), [_markdown(listing["runs"], _LIST)], [])
+
+
+def _told(runs: Sequence[Document]) -> Fields:
+    """Return the fields of a run; net energy only where one of the runs has it."""
+    return _RUN if any(net(run["energy"]) != NOTHING for run in runs) else {k: v for k, v in _RUN.items() if k != "net"}
 
 
 def _newest(runs: Sequence[Document], console: Console) -> Sequence[Document]:

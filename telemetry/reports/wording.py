@@ -56,6 +56,16 @@ def resolved(entry: Mapping[str, Any] | None, energy: Mapping[str, Any], suffix:
     return bounds(entry, suffix, unit)
 
 
+def net(energy: Mapping[str, Any]) -> str:
+    """Return the energy above idle with its bounds and baseline; `active` where only that of bare idle is known."""
+    if energy.get("net_j") is not None:
+        joules = interval(energy["net_j"], energy.get("net_lo_j"), energy.get("net_hi_j"), "J")
+        return f"{joules} above {printable(energy['baseline'])}"
+    if energy.get("active_j") is not None:
+        return f"{format_number(energy['active_j'], 'J')} above {printable(energy.get('active_baseline'))}"
+    return NOTHING
+
+
 def residual(devices: Sequence[Mapping[str, Any]]) -> str:
     """Return by how much counter and power readings differ, of the device where they differ most; a dash below 10 s."""
     known = [r for device in devices if (r := device.get("counter_residual")) is not None]
