@@ -42,14 +42,20 @@ class RecordedSink:
             self._request = self._run.request()
         return self._request
 
+    def submit(self, mono_ns: int) -> None:
+        self._of().submit(mono_ns)
+
     def start(self, mono_ns: int) -> None:
         self._of().start(mono_ns)
 
-    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
+    def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None:
         self._of().prompt(input_tokens=input_tokens, cached_tokens=cached_tokens)
 
     def token(self, mono_ns: int) -> None:
         self._of().token_at(mono_ns)
+
+    def chunk(self, mono_ns: int, tokens: int | None) -> None:
+        self._of().chunk_at(mono_ns, tokens)
 
     def end(
         self,
@@ -98,6 +104,7 @@ async def run_experiment(
                     model=about.model,
                     runner=about.runner,
                     quantisation=about.quantisation,
+                    concurrency=about.concurrency,
                     warmup=warmup,
                     repeat=None if warmup else k - plan.warmup + 1,
                     position=k,

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from telemetry.errors import RunnerError, UserError
 from telemetry.model import CountSource, FinishReason
@@ -20,14 +20,20 @@ class _Answer:
         self.first_ns: int | None = None
         self.error: RunnerError | None = None
 
+    def submit(self, mono_ns: int) -> None:
+        pass
+
     def start(self, mono_ns: int) -> None:
         self.started_ns = mono_ns
 
-    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
+    def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None:
         self.input_tokens = input_tokens
 
     def token(self, mono_ns: int) -> None:
         self.first_ns = self.first_ns or mono_ns
+
+    def chunk(self, mono_ns: int, tokens: int | None) -> None:
+        self.token(mono_ns)
 
     def end(
         self,
@@ -48,7 +54,8 @@ class EnergyEfficientInference:
     """Generates with a `llama_cpp.Llama` and measures the GPU's energy meanwhile.
 
     `tokenizer` is for transformers models, which the runners of a later version bring; a Llama has its own.
-    Raises UserError for a model of another kind, and what EnergyMonitor raises.
+    Use it as a context manager, or `close` it. Raises UserError for a model of another kind, and what
+    EnergyMonitor raises.
     """
 
     def __init__(self, model: Any, tokenizer: Any = None, gpu_id: int | str = 0, *, source: str | None = None) -> None:
@@ -65,9 +72,12 @@ class EnergyEfficientInference:
 
         Keys: output (str, or a list for a list of prompts), tokens_generated, input_tokens, energy_joules,
         joules_per_token (joules over output tokens; None where either is unknown), and those of
-        `EnergyMonitor.stop`. Raises RunnerError when a prompt cannot be answered.
+        `EnergyMonitor.stop`. Raises RunnerError when a prompt cannot be answered, UserError without prompts
+        and after `close`.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts:
+            raise UserError("There is no prompt to answer. Give one, or a list with at least one.")
         answers = [_Answer() for _ in prompts]
         self._runner.reset()
         self._monitor.start()
@@ -85,6 +95,12 @@ class EnergyEfficientInference:
             "joules_per_token": None if joules is None or not tokens else joules / tokens,
             **measured,
         }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the polling; the model stays the caller's."""

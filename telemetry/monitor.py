@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
@@ -58,7 +59,7 @@ class EnergyMonitor:
         self._began = self._clock.now_ns()
         self._sampler = Sampler(
             self._source, self._channel, self._clock,
-            period_s=min(self._spacing_s, LEAST_PERIOD_S), seed=0, stagger_s=0.0,
+            period_s=min(self._spacing_s, LEAST_PERIOD_S), seed=0, stagger_s=0.0, keep_all=True,
         )  # fmt: skip
         self._sampler.start()
         self._lock = threading.Lock()
@@ -67,8 +68,8 @@ class EnergyMonitor:
         self.result: Mapping[str, Any] | None = None
 
     def start(self) -> None:
-        """Stamp the beginning."""
-        self._t0_ns = self._clock.now_ns()
+        """Stamp the beginning. Raises UserError after `close`."""
+        self._t0_ns = self._stamp()
 
     def stop(self) -> Mapping[str, Any]:
         """Stamp the end, poll on until two later updates or 0.4 s, and return the energy between.
@@ -78,13 +79,7 @@ class EnergyMonitor:
         device, simulated. A value that was not measured is None. Raises UserError without `start`.
         """
         t1_ns = self._clock.now_ns()
-        if self._t0_ns is None:
-            raise UserError("EnergyMonitor.stop() was called before start(). Call start() first.")
-        t0_ns, self._t0_ns = self._t0_ns, None
-        until = time.monotonic() + TAIL_S
-        while time.monotonic() < until and self._updates_after(t1_ns) < 2:
-            time.sleep(LEAST_PERIOD_S)
-        return self._measure(t0_ns, t1_ns)
+        return self._finish(self._started(), t1_ns)
 
     def get_current_power(self) -> float | None:
         """Return the latest power, W; None where the driver does not say."""
@@ -131,35 +126,55 @@ class EnergyMonitor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        t1 = asyncio.to_thread(self.stop)
+        t1_ns = self._clock.now_ns()  # here, for a thread may be long in coming
         try:
-            self.result = await t1
+            self.result = await asyncio.to_thread(self._finish, self._started(), t1_ns)
         finally:
             await asyncio.to_thread(self.close)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Measure each call of a function; the newest result is in `.result`. Polling goes on until `close`."""
+        """Measure each call of a function; the newest result is in `.result`. Polling goes on until `close`.
+
+        Calls may overlap: each is measured from its own start to its own end.
+        """
         if iscoroutinefunction(function):
 
             @wraps(function)
             async def measured_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                self.start()
+                t0_ns = self._stamp()
                 try:
                     return await cast(Callable[P, Awaitable[Any]], function)(*args, **kwargs)
                 finally:
-                    self.result = await asyncio.to_thread(self.stop)
+                    self.result = await asyncio.to_thread(self._finish, t0_ns, self._clock.now_ns())
 
             return cast(Callable[P, T], measured_async)
 
         @wraps(function)
         def measured(*args: P.args, **kwargs: P.kwargs) -> T:
-            self.start()
+            t0_ns = self._stamp()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.result = self.stop()
+                self.result = self._finish(t0_ns, self._clock.now_ns())
 
         return measured
+
+    def _stamp(self) -> int:
+        if self._closed:
+            raise UserError("This EnergyMonitor is closed and reads nothing any more. Make a new one.")
+        return self._clock.now_ns()
+
+    def _started(self) -> int:
+        if self._t0_ns is None:
+            raise UserError("EnergyMonitor.stop() was called before start(). Call start() first.")
+        t0_ns, self._t0_ns = self._t0_ns, None
+        return t0_ns
+
+    def _finish(self, t0_ns: int, t1_ns: int) -> Mapping[str, Any]:
+        until = time.monotonic() + TAIL_S
+        while time.monotonic() < until and self._updates_after(t1_ns) < 2:
+            time.sleep(LEAST_PERIOD_S)
+        return self._measure(t0_ns, t1_ns)
 
     def _take(self) -> None:
         with self._lock:
@@ -174,12 +189,16 @@ class EnergyMonitor:
 
     def _updates_after(self, t_ns: int) -> int:
         self._take()
-        shown = [r.energy_mj if self.device.has_counter else r.integral_uj for r in self._rows if r.t_ns > t_ns]
+        with self._lock:
+            rows = [r for r in self._rows if r.t_ns > t_ns]
+        shown = [r.energy_mj if self.device.has_counter else r.integral_uj for r in rows]
         return sum(a != b for a, b in pairwise(shown))
 
     def _measure(self, t0_ns: int, t1_ns: int) -> Mapping[str, Any]:
         self._take()
-        rows, device = list(self._rows), self.device
+        device = self.device
+        with self._lock:  # another call may be measured at the same time
+            rows, vitals, gaps = list(self._rows), list(self._vitals), list(self._gaps)
         instant = [r.power_instant_mw for r in rows if r.power_instant_mw is not None]
         trace = Trace(
             name=device.name,
@@ -187,8 +206,8 @@ class EnergyMonitor:
             integral_of=device.integral_of,
             limit_w=watts(device.power_limit_mw),
             rows=Rows.of(rows),
-            breaks=Breaks.of(self._gaps, [self._began]),
-            vitals=list(self._vitals),
+            breaks=Breaks.of(gaps, [self._began]),
+            vitals=vitals,
             own_pids=[os.getpid()],
         )
         board = self._boards.board(
@@ -203,7 +222,9 @@ class EnergyMonitor:
         found = measure(trace, board, t0_ns, t1_ns)
         energy = found.energy
         duration_s = (t1_ns - t0_ns) / 1e9
-        sensors = self._sampler.health().sensors
+        celsius = found.max_temperature_c
+        if celsius is None and (sensors := self._sampler.health().sensors) is not None:
+            celsius = sensors.temperature_c  # too short for a row of the slow tier
         return {
             "energy_joules": energy.value,
             "energy_low_joules": energy.lo,
@@ -211,7 +232,7 @@ class EnergyMonitor:
             "duration_seconds": duration_s,
             "avg_power_watts": None if energy.value is None or not duration_s else energy.value / duration_s,
             "peak_power_watts": found.peak_power_w,
-            "max_temperature_celsius": None if sensors is None else sensors.temperature_c,
+            "max_temperature_celsius": celsius,
             "grade": energy.grade,
             "method": energy.method,
             "flags": list(energy.flags),
@@ -221,16 +242,14 @@ class EnergyMonitor:
         }
 
     def _samples(self, rows: list[ReadingRow], t0_ns: int, t1_ns: int) -> list[tuple[float, float]]:
+        """Return (s since start, W) each `sampling_interval`: the reading that was the latest then."""
         if self.device.integral_of is None:
             return []
         column = power_column(self.device.integral_of)
-        samples, due_ns = [], t0_ns
-        for row in rows:
-            power_mw = getattr(row, column)
-            if due_ns <= row.t_ns <= t1_ns and power_mw is not None:
-                samples.append(((row.t_ns - t0_ns) / 1e9, power_mw / 1000))
-                due_ns = row.t_ns + int(self._spacing_s * 1e9)
-        return samples
+        at_ns = range(t0_ns, t1_ns + 1, round(self._spacing_s * 1e9))
+        latest = [bisect_right(rows, t_ns, key=lambda row: row.t_ns) - 1 for t_ns in at_ns]
+        held = [(t_ns, getattr(rows[k], column)) for t_ns, k in zip(at_ns, latest, strict=True) if k >= 0]
+        return [((t_ns - t0_ns) / 1e9, power_mw / 1000) for t_ns, power_mw in held if power_mw is not None]
 
     def _latest_reading(self) -> Reading:
         return cast(Reading, self._wait_for("reading"))

@@ -30,6 +30,7 @@ from telemetry.storage.store import open_store
 CHUNK = 64
 FLUSH_S = 0.3  # a kill -9 loses this and a commit; each flush costs a busy processor a millisecond
 LEAD_S = 0.5  # and how long they go before the first run, so that its start does too
+PATIENCE_S = 60.0  # with a store that takes nothing at the end
 TAIL_S = 2.5  # how long readings go on after the last run, so that its end lies between updates
 
 T = TypeVar("T")
@@ -59,7 +60,9 @@ class Recorder:
         self._collect = collect
         self._loop_thread: _LoopThread | None = None
         self._stopped: list[str] = []
+        self._stops: list[tuple[str, int, str, str | None]] = []  # of runs, not yet written
         self._last_stop = 0.0
+        self.hurry = False  # True: do not wait for readings after the last run
 
     async def __aenter__(self) -> Self:
         if self._collect:
@@ -91,8 +94,8 @@ class Recorder:
         try:
             self._done.set()
             await self._flusher
-            await self.flush()
-            if self._collect and self._stopped:
+            await self._flush_at_last()
+            if self._collect and self._stopped and not self.hurry:
                 tail_s = TAIL_S if self.collector else TAIL_S / 2
                 await asyncio.sleep(max(0.0, self._last_stop + tail_s - time.monotonic()))
         finally:
@@ -140,6 +143,22 @@ class Recorder:
                 request.written = count
                 if row.status != "open":
                     self._open.remove(request)
+            while self._stops:
+                await self.store.write_events([], [], self._stops[0])
+                del self._stops[0]
+
+    async def _flush_at_last(self) -> None:
+        """Write what is left, trying again for as long as a store may well be locked."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                await self.flush()
+            except (StoreBusy, StoreError):
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(FLUSH_S)
+            else:
+                return
 
     async def _flush_often(self) -> None:
         trouble = None
@@ -153,8 +172,20 @@ class Recorder:
                 if trouble != str(error):
                     log.warning("%s Tokens wait in memory and are tried again.", error)
                 trouble = str(error)
+            await self._mind_readings()
 
-    async def _see_to_readings(self) -> None:
+    async def _mind_readings(self) -> None:
+        """Go on reading where the collector of another process did so and has ended."""
+        runtime_dir = Path(self.settings.runtime_dir)
+        if not self._collect or self.collector or any(holder(runtime_dir, uid) for uid in self.devices):
+            return
+        log.warning("The collector that read the devices has ended. This recorder reads them itself from here on.")
+        try:
+            await self._see_to_readings(lead_s=0.0)
+        except UserError as error:
+            log.warning("%s It is tried again.", error)
+
+    async def _see_to_readings(self, *, lead_s: float = LEAD_S) -> None:
         runtime_dir = Path(self.settings.runtime_dir)
         spec = self.settings.source
         sources = await asyncio.to_thread(open_sources, spec, self.settings.gpus, self.store.clock, runtime_dir)
@@ -170,14 +201,20 @@ class Recorder:
                 f"not into {self.store.path}. Record into that store, or stop it with `telemetry stop`."
             )
         if not held:
-            self.collector = Collector(
-                self.store, sources, spec=spec, period_s=self.settings.interval, runtime_dir=runtime_dir
+            collector = Collector(
+                self.store,
+                sources,
+                spec=spec,
+                period_s=self.settings.interval,
+                runtime_dir=runtime_dir,
+                kind="recorder",
             )
-            await self.collector.__aenter__()
-            await asyncio.sleep(LEAD_S)
+            await collector.__aenter__()
+            self.collector = collector
+            await asyncio.sleep(lead_s)
         else:
             await self.store.write_devices([source.device for source in sources])
-        self._followers = _followers(spec, sources, runtime_dir)
+        self._followers = self._followers or _followers(spec, sources, runtime_dir)
 
     def tell(self, kind: str, key: str) -> None:
         """Let a simulated GPU that follows the events know of one, before anything else happens."""
@@ -223,10 +260,11 @@ class RunRecorder:
             if request.run == self.uid and not request.ended:
                 request.fail("the run ended before the request did")
         recorder.tell("clear", f"{os.getpid()}:{self.uid}")
-        await recorder.flush()
         status, why = ("failed", f"{kind.__name__}: {error}") if kind else ("ok", None)
-        await recorder.store.write_events([], [], (self.uid, stop_ns, status, why))
+        recorder._stops.append((self.uid, stop_ns, status, why))
         recorder._stopped.append(self.uid)
+        with suppress(StoreBusy, StoreError):  # it waits, like the tokens, and is told of by the flusher
+            await recorder.flush()
         recorder._last_stop = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -301,13 +339,17 @@ class RequestRecorder:
         """Whether the request has an answer or has failed."""
         return self._ended is not None
 
+    def submit(self, mono_ns: int) -> None:
+        """The request was due at this CLOCK_MONOTONIC time, which its latencies count from."""
+        self._submitted = mono_ns
+
     def start(self, mono_ns: int | None = None) -> None:
         """The prefill begins."""
         self._started = mono_ns or time.monotonic_ns()
         self._recorder.tell("start", self._key)
 
-    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
-        """The prompt's tokens, and how many of them needed no computing."""
+    def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None:
+        """The prompt's tokens, and how many of them needed no computing; None: not known."""
         self._input, self._cached = input_tokens, cached_tokens
 
     def token(self) -> None:
@@ -322,18 +364,29 @@ class RequestRecorder:
 
     def tokens(self, n: int) -> None:
         """Several output tokens arrived together, now."""
-        if n == 1:
-            self.token()
+        self.chunk_at(time.monotonic_ns(), n)
+
+    def chunk_at(self, mono_ns: int, tokens: int | None) -> None:
+        """Several output tokens arrived together at this CLOCK_MONOTONIC time; None: a piece of text, uncounted."""
+        if tokens == 1:
+            self.token_at(mono_ns)
             return
         if not self._stamps and not self._counted:
             self._recorder.tell("first_token", self._key)
+        kind: TokenKind = "chunk" if tokens is None else "coalesced"
+        stamps = [mono_ns] * (1 if tokens is None else tokens)
         with self._lock:
             if self._stamps:
                 self._closed.append((self._counted, "token", self._stamps))
                 self._counted += len(self._stamps)
                 self._stamps = []
-            self._closed.append((self._counted, "coalesced", [time.monotonic_ns()] * n))
-            self._counted += n
+            if self._closed and self._closed[-1][1] == kind:
+                self._closed[-1][2].extend(stamps)  # else a stream of chunks would take a row each
+            else:
+                self._closed.append((self._counted, kind, stamps))
+            self._counted += len(stamps)
+        if tokens is None:
+            self._source = "chunks"
 
     def end(
         self,
@@ -359,7 +412,8 @@ class RequestRecorder:
         ended = self._ended
         clock = self._recorder.store.clock
         with self._lock:
-            segments = [*self._closed, (self._counted, "token", self._stamps[:])]
+            closed = [(begin, kind, stamps[:]) for begin, kind, stamps in self._closed]  # the last one may grow
+            segments = [*closed, (self._counted, "token", self._stamps[:])]
         chunks, total = [], 0
         first = last = None
         for begin, kind, stamps in segments:

@@ -19,6 +19,7 @@ class RecordingSink:
         self.events: list[str] = []
         self.stamps_ns: list[int] = []
         self.token_ns: list[int] = []
+        self.chunks: list[tuple[int, int | None]] = []
         self.input_tokens: int | None = None
         self.cached_tokens: int | None = None
         self.finish_reason: FinishReason | None = None
@@ -28,16 +29,23 @@ class RecordingSink:
         self.error: RunnerError | None = None
         self._on_event = on_event
 
+    def submit(self, mono_ns: int) -> None:
+        self._note("submit", mono_ns)
+
     def start(self, mono_ns: int) -> None:
         self._note("start", mono_ns)
 
-    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
+    def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None:
         self.input_tokens, self.cached_tokens = input_tokens, cached_tokens
-        self._note("prompt", time.monotonic_ns())
+        self._note("prompt")
 
     def token(self, mono_ns: int) -> None:
         self.token_ns.append(mono_ns)
         self._note("token", mono_ns)
+
+    def chunk(self, mono_ns: int, tokens: int | None) -> None:
+        self.chunks.append((mono_ns, tokens))
+        self._note("chunk", mono_ns)
 
     def end(
         self,
@@ -56,9 +64,10 @@ class RecordingSink:
         self.error = error
         self._note("fail", mono_ns)
 
-    def _note(self, name: str, mono_ns: int) -> None:
+    def _note(self, name: str, mono_ns: int | None = None) -> None:
         self.events.append(name)
-        self.stamps_ns.append(mono_ns)
+        if mono_ns is not None:
+            self.stamps_ns.append(mono_ns)
         self._on_event(name)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import jsonschema
 import pytest
 from chain_gguf import write_chain_gguf
 
+from telemetry.cli.reading import _time_ns
+from telemetry.errors import UsageError
 from telemetry.reports import schema
 
 DATA = Path(__file__).parent / "data"
@@ -203,6 +206,67 @@ def test_a_hangup_of_the_terminal_stops_cleanly() -> None:
     assert started.returncode == 0
     (row,) = json.loads(telemetry("sql", "select state from session", "--format", "json").stdout)
     assert row == {"state": "clean"}
+
+
+RECORDING_ITSELF = """
+import sys, time, telemetry
+with telemetry.Recorder(source="simulated:h200") as recorder, recorder.run():
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_stop_leaves_programs_alone_that_record_their_own_runs() -> None:
+    command = [sys.executable, "-c", RECORDING_ITSELF]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"begun\n"
+        assert telemetry("status").stdout.startswith(f"recording its own runs: pid {program.pid}")
+        words = telemetry("stop").stderr
+        program.communicate(b"")
+    assert f"Process {program.pid} records its own runs" in words
+    assert "nothing to stop" in words
+    assert program.returncode == 0
+
+
+def test_a_command_that_does_not_obey_is_killed_and_its_run_kept() -> None:
+    stubborn = "trap '' TERM; echo begun; while true; do sleep 0.1; done"
+    command = [sys.executable, "-m", "telemetry.cli", "collect", *SIMULATED, "--", "sh", "-c", stubborn]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"begun\n"
+        started.terminate()
+    assert started.returncode == 128 + signal.SIGKILL
+    (row,) = json.loads(telemetry("sql", "select status, stop_ns > 0 as stopped from run", "--format", "json").stdout)
+    assert row == {"status": "failed", "stopped": 1}
+
+
+def test_a_command_that_does_not_exist_makes_nothing() -> None:
+    assert "no program nosuchprogram" in refused("collect", *SIMULATED, "--", "nosuchprogram", expect=2)
+    assert not store().exists()
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-5", "1e30", "never", "9999-01-01", ""])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--to is"):
+        _time_ns(text, "--to")
+
+
+def test_times_are_read_to_the_nanosecond() -> None:
+    assert _time_ns("1689858995.561243001", "--from") == 1_689_858_995_561_243_001
+    assert _time_ns("2023-07-20T14:16:35.561243+01:00", "--from") == 1_689_858_995_561_243_000
+    assert _time_ns("1970-01-01", "--from") == 0
+
+
+def test_what_cannot_be_written_or_is_no_time_is_one_sentence() -> None:
+    telemetry("import", RECORDING, "--tz", "+01:00")
+    place = "/nonexistent/report.json"
+    for form in ("json", "table"):
+        assert f"{place} cannot be written" in refused("report", "-o", place, "--format", form, expect=2)
+    assert "is nan, which is no time" in refused("window", "--from", FIRST, "--to", "nan", expect=2)
+    words = refused("window", "--from", "1689859060", "--to", "1689859061", expect=1)
+    assert re.search(r"miss each other by \d\d\.\d seconds", words)
+    assert "Two columns are named a" in refused("sql", "select 1 a, 2 a", expect=2)
 
 
 # A measured run, read back by every command.

@@ -11,7 +11,7 @@ import pytest
 from telemetry.collector.lock import DeviceLock, Holder, holder
 from telemetry.errors import CollectorRunning, UsageError
 
-ME = Holder(pid=4711, since_ns=1_800_000_000_000_000_000, store="/data/a.db", session="s1")
+ME = Holder(kind="collector", pid=4711, since_ns=1_800_000_000_000_000_000, store="/data/a.db")
 UID = "GPU-1"
 
 
@@ -70,7 +70,7 @@ def test_the_kernel_lets_go_of_the_lock_of_a_killed_process(tmp_path: Path) -> N
     script = (
         "import sys, time; from pathlib import Path;"
         "from telemetry.collector.lock import DeviceLock, Holder;"
-        f"DeviceLock(Path(sys.argv[1]), {UID!r}).acquire(Holder(pid=1, since_ns=0, store='s', session='x'));"
+        f"DeviceLock(Path(sys.argv[1]), {UID!r}).acquire(Holder(kind='recorder', pid=1, since_ns=0, store='s'));"
         "print('held', flush=True); time.sleep(60)"
     )
     # The lock object itself is dropped at once; the descriptor, and with it the lock, stays.

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,73 @@ def test_stop_without_start_is_refused_with_a_sentence() -> None:
             monitor.stop()
         assert monitor.get_current_power() == pytest.approx(400, abs=0.01)
         assert monitor.get_temperature() is not None
+    finally:
+        monitor.close()
+
+
+async def test_calls_that_overlap_are_measured_each_and_keep_their_answers() -> None:
+    monitor = EnergyMonitor(0, source=STEADY)
+    lasted = []
+
+    @monitor
+    async def generate(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    async def measured(seconds: float) -> None:
+        assert await generate(seconds) == seconds
+        assert monitor.result is not None
+        lasted.append(monitor.result["duration_seconds"])
+
+    await asyncio.gather(measured(0.1), measured(0.6))
+    monitor.close()
+    assert 0.1 <= lasted[0] < 0.6 <= lasted[1]
+
+
+async def test_the_end_is_stamped_before_a_thread_is_free_for_the_rest() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    began = time.monotonic()
+    async with EnergyMonitor(0, source=STEADY) as monitor:
+        loop.run_in_executor(None, time.sleep, 1.0)
+        await asyncio.sleep(0.1)
+    assert time.monotonic() - began > 1.0
+    assert monitor.result is not None
+    assert monitor.result["duration_seconds"] < 1.0
+
+
+def test_a_closed_monitor_says_so() -> None:
+    with EnergyMonitor(0, source=STEADY) as monitor:
+        time.sleep(0.1)
+    with pytest.raises(UserError, match="closed and reads nothing any more"):
+        monitor.start()
+    with pytest.raises(UserError, match="closed"):
+        monitor(time.sleep)(0)
+
+
+def test_samples_lie_as_far_apart_as_asked_also_of_a_power_that_does_not_change() -> None:
+    with EnergyMonitor(0, sampling_interval=0.05, source=STEADY) as monitor:
+        time.sleep(0.52)
+    assert monitor.result is not None
+    times = [seconds for seconds, _ in monitor.result["samples"]]
+    first = round(times[0] / 0.05)  # nothing may have been read at the start itself
+    assert times == pytest.approx([0.05 * (first + k) for k in range(len(times))], abs=1e-6)
+    assert len(times) >= 8
+
+
+def test_the_temperature_is_the_highest_of_the_stretch() -> None:
+    monitor = EnergyMonitor(0, source=STEADY)
+    try:
+        time.sleep(0.1)
+        monitor.start()
+        t0_ns = monitor._t0_ns or 0
+        time.sleep(0.1)
+        monitor._take()
+        rows = list(monitor._vitals)
+        for k, celsius in enumerate((40, 71, 50)):
+            sensors = replace(rows[0].sensors, temperature_c=celsius)
+            monitor._vitals.append(replace(rows[0], t_ns=t0_ns + 1000 * (k + 1), sensors=sensors))
+        assert monitor.stop()["max_temperature_celsius"] == 71
     finally:
         monitor.close()
 

@@ -151,6 +151,45 @@ async def test_tokens_wait_while_the_store_is_locked_and_are_told_of(
     assert rows(tmp_path / "t.db", "SELECT status, output_tokens FROM request") == [("ok", 1)]
 
 
+async def test_a_run_that_stops_while_the_store_is_locked_is_stopped_when_it_takes_rows_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.db"
+    async with Recorder(path, collect=False) as recorder:
+        await recorder.store.fetch("PRAGMA busy_timeout=50")
+        async with recorder.run(model="m") as run:
+            async with run.request() as request:
+                request.token()
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN EXCLUSIVE")
+        asyncio.get_running_loop().call_later(1.0, other.close)  # which rolls back
+    assert rows(path, "SELECT status, stop_ns IS NOT NULL FROM run") == [("ok", 1)]
+    assert rows(path, "SELECT status, output_tokens FROM request") == [("ok", 1)]
+
+
+async def test_a_recorder_goes_on_reading_when_the_collector_it_relied_on_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "t.db"
+    with collecting(path) as pid:
+        async with Recorder(path, source=CONSTANT) as recorder:
+            assert recorder.collector is None
+            async with recorder.run(model="m"):
+                os.kill(pid, signal.SIGKILL)
+                until = time.monotonic() + 20
+                while recorder.collector is None:
+                    assert time.monotonic() < until
+                    await asyncio.sleep(0.05)
+                await asyncio.sleep(1.0)
+    assert "reads them itself from here on" in caplog.text
+    async with await open_store(path) as store:
+        (run,) = (await report(store, boards=Boards()))["runs"]
+    energy = run["energy"]
+    assert energy["lo_j"] <= 400 * run["duration_s"] <= energy["hi_j"]
+    assert energy["value_j"] == pytest.approx(400 * run["duration_s"], rel=0.05)
+    assert "not_covered" not in run["flags"]
+
+
 async def test_a_run_is_entered_the_way_its_recorder_was(tmp_path: Path) -> None:
     async with Recorder(tmp_path / "t.db", collect=False) as recorder:
         with pytest.raises(UserError, match="entered with `async with`; enter its runs the same way"):

@@ -30,12 +30,16 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A confidence interval; `level` is what it reaches: for order statistics, more than asked."""
+    """A confidence interval; `level` is what it reaches: for order statistics, more than asked.
+
+    seed: the generator's, where it was resampled: with it the same values give the same interval.
+    """
 
     lo: float
     hi: float
     level: float
     method: str
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

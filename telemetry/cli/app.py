@@ -14,6 +14,7 @@ app = typer.Typer(
 )
 run_app = typer.Typer(help="Measure one experiment.", no_args_is_help=True)
 run_app.command("llama")(run.llama)
+run_app.command("openai")(run.openai)
 app.add_typer(run_app, name="run")
 app.command("collect", context_settings={"allow_interspersed_args": False})(collect.collect)
 app.command("status")(collect.status)

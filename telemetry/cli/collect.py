@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -15,6 +16,8 @@ import typer
 from telemetry.cli.common import GpusOption, IntervalOption, SourceOption, StoreOption, say
 from telemetry.errors import CollectorRunning, TelemetryError, UsageError
 from telemetry.settings import Settings, load_settings
+
+OBEY_S = 1.0  # how long a command may take to end when it is told to
 
 
 def collect(
@@ -45,12 +48,16 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if stat.S_ISREG(os.fstat(2).st_mode):  # words go to a log
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup
+        pass
+    elif stat.S_ISREG(os.fstat(2).st_mode):  # words go to a log
         loop.add_signal_handler(signal.SIGHUP, _open_log_again, Path("/proc/self/fd/2").readlink())
     else:  # the terminal is gone
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     runtime_dir = Path(settings.runtime_dir)
     check_sources(settings.source, settings.gpus, runtime_dir)
+    if command and shutil.which(command[0]) is None:
+        raise UsageError(f"There is no program {command[0]}. Check its name and PATH.")
     async with await open_store(settings.store) as store:
         sources = open_sources(settings.source, settings.gpus, store.clock, runtime_dir)
         if command:
@@ -85,14 +92,8 @@ async def _around(settings: Settings, command: list[str], stop: asyncio.Event, d
     async with recorder:
         try:
             async with recorder.run(name=" ".join(command), runner="command"):
-                child = await asyncio.create_subprocess_exec(*command)
-                ended = asyncio.create_task(child.wait())
-                stopped = asyncio.create_task(stop.wait())
-                await asyncio.wait({ended, stopped}, timeout=duration, return_when=asyncio.FIRST_COMPLETED)
-                if not ended.done():
-                    child.terminate()
-                stopped.cancel()
-                code = await ended
+                code = await _run_command(command, stop, duration)
+                recorder.hurry = stop.is_set()
                 if code:
                     raise _CommandFailed(f"the command ended with {code}")
         except _CommandFailed:
@@ -100,6 +101,23 @@ async def _around(settings: Settings, command: list[str], stop: asyncio.Event, d
         except OSError as error:
             raise UsageError(f"The command {command[0]} cannot be run: {error.strerror}.") from error
     return 0
+
+
+async def _run_command(command: list[str], stop: asyncio.Event, duration: float | None) -> int:
+    """Run a command to its end, to `stop` or for a time; return its exit code. One that does not obey is killed."""
+    child = await asyncio.create_subprocess_exec(*command)
+    stopped = asyncio.create_task(stop.wait())
+    ended = asyncio.create_task(child.wait())
+    try:
+        await asyncio.wait({ended, stopped}, timeout=duration, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            child.terminate()
+            await asyncio.wait({ended}, timeout=OBEY_S)
+        if not ended.done():
+            child.kill()
+        return await ended
+    finally:
+        stopped.cancel()
 
 
 class _CommandFailed(Exception):
@@ -128,10 +146,12 @@ def _detach(settings: Settings, duration: float | None) -> None:
     line = [sys.executable, "-m", "telemetry.cli", "collect", "--source", settings.source]
     line += ["--gpus", settings.gpus, "--interval", str(settings.interval), "--store", settings.store]
     line += [] if duration is None else ["--duration", str(duration)]
+    from telemetry.collector.lock import make_runtime_dir
+
     runtime_dir = Path(settings.runtime_dir)
     known = {h.pid for h in _holders(runtime_dir)}
     log = runtime_dir / f"collector-{os.getpid()}.log"
-    runtime_dir.mkdir(parents=True, exist_ok=True)
+    make_runtime_dir(runtime_dir)
     with log.open("wb") as words:
         child = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)
     until = time.monotonic() + 15
@@ -157,24 +177,37 @@ def _holders(runtime_dir: Path) -> list[Any]:
 def status(store: StoreOption = None) -> None:
     """Say which collectors run on this host."""
     settings = load_settings({"store": store})
-    found = {h.pid: h for h in _holders(Path(settings.runtime_dir))}
+    found = {h.pid: h for h in _holders(Path(settings.runtime_dir)) if _writes(h, store)}
     for holder in found.values():
         since_s = max(0.0, time.time() - holder.since_ns / 1e9)
-        typer.echo(f"collecting: pid {holder.pid}, for {since_s:.0f} s, into {holder.store}")
+        doing = "collecting" if holder.kind == "collector" else "recording its own runs"
+        typer.echo(f"{doing}: pid {holder.pid}, for {since_s:.0f} s, into {holder.store}")
     if not found:
         typer.echo("no collector is running")
 
 
 def stop(store: StoreOption = None) -> None:
     """Stop the collectors of this host that write into the store, or all when none is named."""
-    settings = load_settings({"store": store})
-    runtime_dir = Path(settings.runtime_dir)
-    wanted = {h.pid for h in _holders(runtime_dir) if store is None or Path(h.store) == Path(store).resolve()}
+    runtime_dir = Path(load_settings({"store": store}).runtime_dir)
+    found = {h.pid: h for h in _holders(runtime_dir) if _writes(h, store)}
+    for pid, holder in found.items():
+        if holder.kind != "collector":
+            say(f"Process {pid} records its own runs into {holder.store}; end it yourself.")
+    wanted = {pid for pid, holder in found.items() if holder.kind == "collector"}
     for pid in wanted:
-        os.kill(pid, signal.SIGTERM)
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except PermissionError as error:
+            raise TelemetryError(f"Process {pid} is another user's: it cannot be stopped from here.") from error
+        except ProcessLookupError:
+            pass  # it has just ended
     until = time.monotonic() + 10
     while wanted & {h.pid for h in _holders(runtime_dir)}:
         if time.monotonic() > until:
             raise TelemetryError(f"Process {min(wanted)} did not stop within 10 s. Look at it with ps.")
         time.sleep(0.05)
     say(f"stopped {len(wanted)} collector{'s' if len(wanted) != 1 else ''}" if wanted else "nothing to stop")
+
+
+def _writes(holder: Any, store: str | None) -> bool:
+    return store is None or Path(holder.store) == Path(store).resolve()

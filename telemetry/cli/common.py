@@ -4,10 +4,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from telemetry.errors import UsageError
 
 
 class Format(StrEnum):
@@ -66,12 +69,16 @@ def show(
 
         if output is None:
             table(document, Console(width=None if sys.stdout.isatty() else 120))
-        else:
-            with output.open("w", encoding="utf-8") as file:
-                table(document, Console(file=file, width=120))
-        return
-    text = {Format.json: to_json, Format.csv: csv, Format.md: md}[form](document)
+            return
+        page = StringIO()
+        table(document, Console(file=page, width=120))
+        text = page.getvalue()
+    else:
+        text = {Format.json: to_json, Format.csv: csv, Format.md: md}[form](document)
     if output is None:
         typer.echo(text.rstrip("\n"))
-    else:
+        return
+    try:
         output.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}. Give another file with -o.") from error

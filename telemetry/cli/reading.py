@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from telemetry.cli.common import Format, FormatOption, MethodOption, OutputOptio
 from telemetry.cli.common import show as print_document
 from telemetry.errors import StoreError, UsageError
 from telemetry.settings import load_settings
+
+LAST_S = 9_223_372_036  # beyond this, nanoseconds do not fit into 64 bits
 
 
 def _ask(store: str | None, question: Any, *, read_only: bool = False) -> Any:
@@ -108,17 +111,24 @@ def window(
 
 
 def _time_ns(text: str, name: str) -> int:
-    from decimal import Decimal, InvalidOperation
+    """Return an ISO time or epoch seconds as ns since 1970."""
+    seconds = _epoch_seconds(text, name)
+    if not 0 <= seconds < LAST_S:
+        raise UsageError(f"{name} is {text}, which is no time between 1970 and 2262.")
+    return int(seconds * 1_000_000_000)
 
+
+def _epoch_seconds(text: str, name: str) -> Decimal:
     try:
-        return int(Decimal(text) * 1_000_000_000)
+        seconds = Decimal(text)
     except InvalidOperation:
         pass
+    else:
+        return seconds if seconds.is_finite() else Decimal(-1)
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{name} is {text!r}, neither an ISO time nor epoch seconds.") from error
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    whole = int(time.replace(microsecond=0).timestamp())
-    return whole * 1_000_000_000 + time.microsecond * 1000
+    return int(time.replace(microsecond=0).timestamp()) + Decimal(time.microsecond) / 1_000_000

@@ -1,8 +1,9 @@
-"""run llama: one experiment with llama.cpp."""
+"""run llama, run openai: one experiment with llama.cpp, or with a server."""
 
 import asyncio
 import signal
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,21 @@ from telemetry.cli.common import (
 )
 from telemetry.errors import UsageError
 from telemetry.settings import load_settings
+
+
+class Api(StrEnum):
+    """Which of a server's two ways to ask is used."""
+
+    completions = "completions"
+    chat = "chat"
+
+
+class Arrival(StrEnum):
+    """How requests are spread over time."""
+
+    poisson = "poisson"
+    constant = "constant"
+    burst = "burst"
 
 
 def measure(
@@ -103,5 +119,64 @@ def llama(
 
     document = measure(
         settings, opened, texts, max_tokens=max_tokens, repeat=repeat, warmup=warmup, baseline_s=baseline
+    )
+    show(document, form, output, table=to_table, csv=to_csv, md=to_markdown)
+
+
+def openai(
+    base_url: Annotated[str, typer.Option("--base-url", help="The server, such as http://127.0.0.1:8000/v1.")],
+    model: Annotated[str, typer.Option("--model", help="The model's name, as the server has it.")],
+    prompts: Annotated[Path, typer.Option("--prompts", help="A text file, one prompt a line.")],
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens a prompt at most.")] = 128,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")] = 5,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before them, left out.")] = 1,
+    api: Annotated[
+        Api, typer.Option("--api", help="How to ask: the prompt as it is, or as a message.")
+    ] = Api.completions,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", min=1, help="Requests under way at most; 1, or with a rate all.")
+    ] = None,
+    request_rate: Annotated[
+        float | None, typer.Option("--request-rate", min=0.0, help="Requests a second, on average.")
+    ] = None,
+    arrival: Annotated[
+        Arrival | None, typer.Option("--arrival", help="How requests come; with a rate poisson, else burst.")
+    ] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a server may be silent.")] = 120.0,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="Of a request that brought nothing yet.")] = 0,
+    baseline: Annotated[
+        float, typer.Option("--baseline", min=0.0, help="Seconds of idle before and after, for net energy; 30 or more.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the Poisson arrivals; decoding is greedy.")] = 0,
+    source: SourceOption = None,
+    gpus: GpusOption = None,
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+    output: OutputOption = None,
+) -> None:
+    """Measure a model behind an OpenAI-compatible server on this machine's GPUs (key: OPENAI_API_KEY)."""
+    from telemetry.reports import to_csv, to_markdown, to_table
+    from telemetry.runners import Load, open_openai, read_prompts
+
+    texts = read_prompts(prompts)
+    if arrival is None:
+        arrival = Arrival.poisson if request_rate else Arrival.burst
+    if (arrival is Arrival.burst) != (request_rate is None):
+        raise UsageError(
+            f"--arrival {arrival} and --request-rate {request_rate} do not go together. Give poisson or constant "
+            "arrivals a rate, and a burst none."
+        )
+    load = Load(
+        concurrency=concurrency or (len(texts) if request_rate else 1),
+        arrival=arrival.value,
+        rate=request_rate,
+        seed=seed,
+        timeout_s=timeout,
+        retries=retries,
+    )
+    settings = load_settings({"store": store, "source": source, "gpus": gpus})
+    runner = open_openai(base_url, model, api=api.value, load=load)  # before a store is made for nothing
+    document = measure(
+        settings, lambda: runner, texts, max_tokens=max_tokens, repeat=repeat, warmup=warmup, baseline_s=baseline
     )
     show(document, form, output, table=to_table, csv=to_csv, md=to_markdown)

@@ -6,11 +6,14 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import orjson
 
 from telemetry.errors import CollectorRunning, UsageError
+
+Kind = Literal["collector", "recorder"]
 
 _TRIES = 50
 _PAUSE_S = 0.01
@@ -18,12 +21,12 @@ _PAUSE_S = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who reads a device, as the lock file says."""
+    """Who reads a device, as the lock file says: `telemetry collect`, or a program that records its own runs."""
 
+    kind: Kind
     pid: int
     since_ns: int
     store: str
-    session: str
 
 
 class DeviceLock:
@@ -127,11 +130,16 @@ def _path(runtime_dir: Path, uid: str) -> Path:
     return runtime_dir / f"{quote(uid, safe='')}.lock"
 
 
+def make_runtime_dir(folder: Path) -> None:
+    """Make the folder where the processes of a host meet, whoever runs them, if there is none."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o1777)
+
+
 def _open_or_make(path: Path) -> int:
     """Open the lock file for all users of the host, making it and its folder where needed."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o1777)
+    make_runtime_dir(path.parent)
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         # Without O_CREAT first: in a sticky folder the kernel refuses it on another user's file.

@@ -37,8 +37,9 @@ class Reducer:
     periods back, once a second, and after whatever breaks the integral.
     """
 
-    def __init__(self, device: Device, period_ns: int) -> None:
-        """Start a session: the integral is 0 and the first poll is kept."""
+    def __init__(self, device: Device, period_ns: int, *, keep_all: bool = False) -> None:
+        """Start a session: the integral is 0 and the first poll is kept, with `keep_all` every poll."""
+        self._keep_all = keep_all
         self.period_ns = period_ns
         self._column = power_column(device.integral_of) if device.integral_of is not None else None
         self._previous: Reading | None = None
@@ -102,6 +103,7 @@ class Reducer:
         last = self._row
         return (
             last is None
+            or self._keep_all
             or since_ns > 3 * self.period_ns
             or reading.t_ns - last.t_ns > ALIVE_NS - 2 * self.period_ns
             or reading.power_instant_mw != last.power_instant_mw

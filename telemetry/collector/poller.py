@@ -47,9 +47,17 @@ class Poller:
     """Polls one device at its deadlines. One thread calls `step`; the others may be called from any."""
 
     def __init__(
-        self, source: Source, channel: Channel, clock: Clock, *, period_ns: int, seed: int, start_ns: int
+        self,
+        source: Source,
+        channel: Channel,
+        clock: Clock,
+        *,
+        period_ns: int,
+        seed: int,
+        start_ns: int,
+        keep_all: bool = False,
     ) -> None:
-        """Poll first at `start_ns`."""
+        """Poll first at `start_ns`. `keep_all`: see `Reducer`."""
         self.in_call_since_ns: int | None = None
         self._source = source
         self._uid = source.device.uid
@@ -57,7 +65,7 @@ class Poller:
         self._clock = clock
         self._asked_ns = period_ns
         self._deadlines = Deadlines(start_ns, period_ns, Random(seed))
-        self._reducer = Reducer(source.device, period_ns)
+        self._reducer = Reducer(source.device, period_ns, keep_all=keep_all)
         self._recent = RecentPolls()
         self._lock = Lock()
         self._closed = False

@@ -17,9 +17,20 @@ class Sampler:
     """Polls one device from `start` to `stop`. The source stays the caller's, to be closed after `stop`."""
 
     def __init__(
-        self, source: Source, channel: Channel, clock: Clock, *, period_s: float, seed: int, stagger_s: float
+        self,
+        source: Source,
+        channel: Channel,
+        clock: Clock,
+        *,
+        period_s: float,
+        seed: int,
+        stagger_s: float,
+        keep_all: bool = False,
     ) -> None:
-        """Poll each `period_s`, dithered by a generator of that seed, first `stagger_s` from now."""
+        """Poll each `period_s`, dithered by a generator of that seed, first `stagger_s` from now.
+
+        `keep_all`: hand on every poll, also those that read what the one before did.
+        """
         self._clock = clock
         self._poller = Poller(
             source,
@@ -28,6 +39,7 @@ class Sampler:
             period_ns=round(period_s * S),
             seed=seed,
             start_ns=clock.now_ns() + round(stagger_s * S),
+            keep_all=keep_all,
         )
         self._stopping = threading.Event()
         # A daemon, because a call that never returns must not keep the process from ending.

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from telemetry import clock as clocks
-from telemetry.collector.lock import DeviceLock, Holder
+from telemetry.collector.lock import DeviceLock, Holder, Kind
 from telemetry.collector.pipeline import Channel, Item
 from telemetry.collector.poller import SamplerHealth
 from telemetry.collector.sampler import Sampler
@@ -46,8 +46,17 @@ class Collector:
     """Collects from enter to exit. The sources become its own and are closed by it."""
 
     def __init__(
-        self, store: Store, sources: Sequence[Source], *, spec: str, period_s: float, runtime_dir: Path
+        self,
+        store: Store,
+        sources: Sequence[Source],
+        *,
+        spec: str,
+        period_s: float,
+        runtime_dir: Path,
+        kind: Kind = "collector",
     ) -> None:
+        """Collect into a store. `kind`: `recorder` where the process does other work besides."""
+        self._kind = kind
         self._store = store
         self._sources = sources
         self._spec = spec
@@ -66,7 +75,7 @@ class Collector:
         started = clocks.SteadyClock(store.clock.anchor).now_ns()
         try:
             for lock in self._locks:
-                lock.acquire(Holder(pid=os.getpid(), since_ns=started, store=store.path, session=""))
+                lock.acquire(Holder(kind=self._kind, pid=os.getpid(), since_ns=started, store=store.path))
             self._session = await store.start_session(
                 source=self._spec,
                 settings={"interval": self._period_s},
@@ -149,7 +158,8 @@ class Collector:
             failures=dict(sum((Counter(h.failures) for h in every), Counter[str]())),
             latency_p99_ns=max(latencies, default=None),
             queue_peak=self._channel.peak,
-            cpu_ns=time.process_time_ns() - self._cpu_ns,
+            # Of a process that does other work besides nobody can say which part was measuring.
+            cpu_ns=time.process_time_ns() - self._cpu_ns if self._kind == "collector" else None,
             dropped_rows=self._channel.dropped,
         )
 
@@ -159,8 +169,7 @@ class Collector:
             stopping = self._silent
             taken = await self._drain()
             pause_s = FLUSH_S if taken else min(2 * pause_s, SLOWEST_S)
-            if stopping and taken:
-                await self._beat(stopped=True)
+            if stopping and taken and await self._beat(stopped=True):
                 return
             if stopping and time.monotonic() - beat > 1.5:
                 raise StoreBusy(f"{self._trouble} {len(self._spool) + len(self._channel)} rows are lost.")
@@ -199,13 +208,15 @@ class Collector:
             log.warning("%s Rows wait in memory (room for %d) and are tried again.", error, CAPACITY)
         self._trouble = str(error)
 
-    async def _beat(self, *, stopped: bool) -> None:
+    async def _beat(self, *, stopped: bool) -> bool:
         try:
             await self._store.heartbeat(self._session, self._health(self._each_health()), stopped=stopped)
             await self._store.checkpoint()
             await self._mind_clock()
         except (StoreBusy, StoreError) as error:
             self._complain(error)
+            return False
+        return True
 
     async def _mind_clock(self) -> None:
         """Write down that the wall clock has moved beside the steady one, and a sleep of the host as a gap."""

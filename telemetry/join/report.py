@@ -8,6 +8,7 @@ from typing import Any
 
 from telemetry.analysis import calibrated, summary, verdict
 from telemetry.analysis.calibration import together
+from telemetry.analysis.statistics import log_mean_interval
 from telemetry.analysis.vitals import THROTTLES
 from telemetry.errors import TraceError
 from telemetry.join.baselines import BASELINE, Baselines, Idle, above_idle, as_baseline
@@ -20,6 +21,7 @@ from telemetry.storage import reader
 from telemetry.storage.reader import Results, Sessions, StoredDevice, StoredRun, WallClock
 from telemetry.storage.store import Store
 
+FEWEST = 3  # runs of a group from which their spread may be told
 BATCH = 250  # runs whose results are in memory together
 _LATENCY_KEYS = [
     (f"{name}_s", {what: (ALL_DEVICES, f"{name}_{what}_s") for what in SPREAD}, (ALL_DEVICES, f"{name}_n"))
@@ -227,13 +229,14 @@ def _groups(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         energy = [m["energy"]["value_j"] for m in members]
         tokens = sum(m["output_tokens"] for m in members)
         pooled = sum(energy) / tokens if tokens and None not in energy else None
+        likely = log_mean_interval(known) if len(known) >= FEWEST and min(known) > 0 else None
         listed.append(
             {
                 "by": {"model": model},
                 "n_runs": len(members),
                 "j_per_output_token": {
-                    "mean": pooled, "ci_lo": None, "ci_hi": None,
-                    "method": "sum of joules / sum of output tokens",
+                    "mean": pooled, "ci_lo": likely and likely.lo, "ci_hi": likely and likely.hi,
+                    "method": "sum of joules / sum of output tokens; 95 % interval: t on logarithms of the runs",
                     "p50": summary(known).p50, "n": len(known),
                 },
                 "rank": None,

@@ -87,10 +87,12 @@ async def _missed(store: Store, t0_ns: int, t1_ns: int, spans: list[tuple[int, i
     if not spans:
         return f"{store.path} holds no readings. Collect or import some first."
     begin, end = min(spans, key=lambda s: max(s[0] - t1_ns, t0_ns - s[1]))
-    off_s = (begin - t1_ns if begin >= t1_ns else end - t0_ns) / 1e9
+    off_s = abs(begin - t1_ns if begin >= t1_ns else end - t0_ns) / 1e9
+    apart = f"{off_s / 3600:.2f} hours" if off_s >= 360 else f"{off_s:.1f} seconds"
+    clock = await reader.wall_clock(store)
     text = (
-        f"The window and the readings do not meet: they miss each other by {abs(off_s) / 3600:.2f} hours "
-        f"(the readings run from {iso(begin)} to {iso(end)})."
+        f"The window and the readings do not meet: they miss each other by {apart} "
+        f"(the readings run from {iso(clock.wall_ns(begin))} to {iso(clock.wall_ns(end))})."
     )
     if await reader.tz_assumed(store):
         hours = round(((begin + end) / 2 - (t0_ns + t1_ns) / 2) / 3.6e12)

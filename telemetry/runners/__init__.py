@@ -2,14 +2,18 @@
 
 from telemetry.runners.base import RequestSink, Runner, RunnerInfo
 from telemetry.runners.llama_cpp import EngineCounters, LlamaRunner, open_llama
+from telemetry.runners.openai import Arrival, Load, OpenAIRunner, open_openai
 from telemetry.runners.prompts import read_prompts
 from telemetry.runners.smollm2 import find_smollm2
 from telemetry.runners.stand_in import StandInRunner
 from telemetry.runners.thread import RunnerThread
 
 __all__ = [
+    "Arrival",
     "EngineCounters",
     "LlamaRunner",
+    "Load",
+    "OpenAIRunner",
     "RequestSink",
     "Runner",
     "RunnerInfo",
@@ -17,5 +21,6 @@ __all__ = [
     "StandInRunner",
     "find_smollm2",
     "open_llama",
+    "open_openai",
     "read_prompts",
 ]

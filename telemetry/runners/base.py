@@ -26,27 +26,36 @@ class RunnerInfo:
     quantisation: str | None = None
     model_file: Path | None = None
     max_batch_size: int = 1  # prompts computed together; more are answered one after another
+    concurrency: int = 1  # requests under way at once, at most, where the engine is a server
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RequestSink(Protocol):
-    """Takes what happens to one prompt, in this order: start, prompt, token …, then end or fail.
+    """Takes what happens to one prompt, in this order: start, prompt, token or chunk …, then end or fail.
 
     A prompt that is refused, or not begun before the cancel, has no start. Each sink gets exactly one
     end or fail. The calls come from the runner's thread and hold up generation for as long as they
-    last; `token` is the hot path.
+    last; `token` is the hot path. Of a server, `prompt` may come after the tokens or not at all.
     """
+
+    def submit(self, mono_ns: int) -> None:
+        """The request is due; until it starts it waits for a place. Only where requests arrive at their own times."""
+        ...
 
     def start(self, mono_ns: int) -> None:
         """The prefill begins."""
         ...
 
-    def prompt(self, *, input_tokens: int, cached_tokens: int) -> None:
-        """The prompt has been read: its tokens, and how many of them needed no computing."""
+    def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None:
+        """The prompt has been read: its tokens, and how many of them needed no computing; None: not told."""
         ...
 
     def token(self, mono_ns: int) -> None:
         """One token has been generated; the one that ends the text counts too, for it costs a pass."""
+        ...
+
+    def chunk(self, mono_ns: int, tokens: int | None) -> None:
+        """A piece of the answer has come that is not one token: several at once, or None: nobody says how many."""
         ...
 
     def end(

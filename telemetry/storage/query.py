@@ -23,7 +23,11 @@ async def select(path: str, query: str) -> tuple[list[str], Sequence[Any]]:
         try:
             result = await c.exec_driver_sql(query)
         except DBAPIError as error:
-            raise UsageError(f"The query was refused: {error.orig}. The store is read-only here.") from error
+            why = str(error.orig).rstrip(".")
+            raise UsageError(f"The query was refused: {why}. Give one SELECT; the store is read-only here.") from error
         if not result.returns_rows:
             raise UsageError("The query returns no rows. Give one SELECT.")
-        return list(result.keys()), result.fetchall()
+        names = list(result.keys())
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"Two columns are named {', '.join(twice)}. Tell them apart with AS.")
+        return names, result.fetchall()

@@ -92,7 +92,7 @@ class SessionHealth:
     failures: Mapping[str, int] | None = None
     latency_p99_ns: int | None = None
     queue_peak: int = 0
-    cpu_ns: int = 0
+    cpu_ns: int | None = 0  # None: not known
     dropped_rows: int = 0
 
 

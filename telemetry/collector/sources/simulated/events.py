@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from telemetry.collector.lock import make_runtime_dir
 from telemetry.collector.sources.simulated.waveform import Measure, Piece
 from telemetry.errors import UsageError
 
@@ -39,7 +40,7 @@ class EventLog:
         self.path = path
         self._mono_ns = mono_ns
         self._threads = threading.Lock()  # flock does not part threads that share a descriptor
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_runtime_dir(path.parent)
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def append(self, kind: EventKind, key: str) -> int:
