@@ -195,7 +195,7 @@ def fitted(columns: Floats, energy_j: Floats, terms: tuple[Term, ...] = SOME) ->
 
 def test_planted_costs_are_inside_their_intervals() -> None:
     held = []
-    for seed in range(20):
+    for seed in range(12):
         found = fitted(*served(seed))
         assert found.lo is not None
         assert found.hi is not None
@@ -210,13 +210,12 @@ def test_a_fit_can_be_repeated_from_its_seed_and_hardly_heeds_a_few_wild_values(
     assert two.draws is not None
     assert (one.draws == two.draws).all()
     wild = energy_j.copy()
-    wild[::40] *= 5
+    wild[::20] *= 1.3
     spoilt = fit_phases(columns, wild, terms=SOME, seed=7, n_draws=10)
     assert one.value is not None
-    if spoilt.value is not None:
-        assert spoilt.value == pytest.approx(one.value, rel=0.05)
-    else:
-        assert spoilt.reasons == ("r2",)
+    assert spoilt.value == pytest.approx(one.value, rel=0.02)
+    plain = np.linalg.lstsq(columns[:, :4], wild)[0]
+    assert np.max(np.abs(plain / one.value - 1)) > 0.04
 
 
 def test_costs_are_not_negative() -> None:

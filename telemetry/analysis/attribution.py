@@ -10,7 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from telemetry.analysis.curve import EnergyCurve, Method
+from telemetry.analysis.counted import plateau_at
+from telemetry.analysis.counter import CounterCurve
+from telemetry.analysis.curve import EnergyCurve
 from telemetry.analysis.rows import Bools, Floats, Ints
 from telemetry.analysis.work import Requests, Stretches, Work, work_of
 from telemetry.errors import TraceError
@@ -137,17 +139,23 @@ def cumulative_energy(curve: EnergyCurve, *, from_ns: int, to_ns: int) -> Cumula
     """Return a device's energy since from_ns as a function of time that reaches the interval's own estimate.
 
     Between the edges it follows the counter by PLATEAU, or the stored integral, whose energies add up over any
-    split; it is scaled to what `curve.energy` gives for the whole by `auto`, the figure that is published.
-    NaN where there is no such figure.
+    split; it is scaled to what `curve.energy` gives for the whole by `auto`, the figure that is published. All rows
+    of the interval are needed. NaN where there is no such figure.
+    Raises TraceError, when called, where the counter restarted inside.
     """
-    begin, end = np.array([from_ns]), np.array([to_ns])
-    method: Method = "plateau" if curve.path == "counter" else "stored"
-    published_j = curve.energy(begin, end).value_j[0]
-    followed_j = curve.energy(begin, end, method).value_j[0]
-    scale = published_j / followed_j if followed_j else np.nan
+    published_j = curve.energy(np.array([from_ns]), np.array([to_ns])).value_j[0]
+
+    def followed_j(t_ns: Ints) -> Floats:
+        if not np.isfinite(published_j):
+            return np.full(len(t_ns), np.nan)
+        if isinstance(curve.series, CounterCurve):
+            return plateau_at(curve.series, t_ns)
+        return curve.energy(np.full(len(t_ns), from_ns), t_ns, "stored").value_j
 
     def at(t_ns: Ints) -> Floats:
-        return curve.energy(np.full(len(t_ns), from_ns), t_ns, method).value_j * scale
+        every_j = followed_j(np.concatenate([[from_ns], t_ns, [to_ns]]))
+        scaled: Floats = (every_j[1:-1] - every_j[0]) * (published_j / (every_j[-1] - every_j[0]))
+        return scaled
 
     return at
 

@@ -79,12 +79,17 @@ def bca(
 ) -> Interval:
     """Return the BCa interval of a statistic of whole numbers that name runs, one array for each arm.
 
-    statistic: takes such arrays and `axis`. Where all resamples agree the interval is that one value.
+    statistic: takes such arrays and `axis`. Where all resamples agree the interval is that one value. Resamples spread
+    less than samples do, so percentiles are taken further out, as t is beyond z (Hesterberg 2015): plain BCa of 30
+    runs covers 92 % instead of 95 (simulated).
     """
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import special, stats  # type: ignore[import-untyped]
 
     point = float(statistic(*runs))
-    ask = partial(stats.bootstrap, runs, statistic, vectorized=True, confidence_level=level)
+    n = min(map(len, runs))
+    out = math.sqrt(n / (n - 1)) * t_quantile((1.0 + level) / 2.0, n - 1)
+    further = 1.0 - 2.0 * float(special.ndtr(-out))
+    ask = partial(stats.bootstrap, runs, statistic, vectorized=True, confidence_level=further)
     batch = max(DRAWN_AT_A_TIME // max(map(len, runs)), 1)
     drawn = ask(method="percentile", n_resamples=RESAMPLES, batch=batch, rng=np.random.default_rng(seed))
     if np.ptp(drawn.bootstrap_distribution) <= 1e-12 * abs(point):  # the correction divides by the spread
@@ -104,9 +109,10 @@ def nested_interval(
     """Return the interval of a statistic of requests: resample runs, then requests within each (Davison, Hinkley 1997).
 
     runs: the values of each run's requests.  statistic: of all drawn values together. Requests of one run are no
-    replicates of each other; the interval is hardly narrower for more of them. None below six runs, where resampling
-    runs covers far too little.
+    replicates of each other; the interval is hardly narrower for more of them. Runs without any are left out. None
+    below six runs, where resampling runs covers far too little.
     """
+    runs = [values for values in runs if len(values)]
     if len(runs) < 6:
         return None
     rng = np.random.default_rng(seed)

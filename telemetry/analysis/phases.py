@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetry.analysis.counted import fitted_updates
 from telemetry.analysis.counter import CounterCurve
 from telemetry.analysis.curve import EnergyCurve
-from telemetry.analysis.grid import fit_grid
 from telemetry.analysis.quality import codes_of, estimate_of, grade_of
 from telemetry.analysis.rows import Floats, Ints
 from telemetry.analysis.work import Requests, Stretches, work_of
@@ -124,17 +124,11 @@ def update_intervals(curve: EnergyCurve, from_ns: int, to_ns: int) -> tuple[Ints
     """
     if not isinstance(curve.series, CounterCurve):
         raise TraceError("Phases that overlap can only be told apart by an energy counter, which this device lacks.")
-    u, energy_j = curve.series.counted.knots, curve.series.counted.knot_j
-    k = np.flatnonzero((u.middle_ns >= from_ns) & (u.middle_ns <= to_ns))
-    if len(np.unique(u.piece[k])) != 1:
+    u = curve.series.counted.knots
+    if len(np.unique(u.piece[(u.middle_ns >= from_ns) & (u.middle_ns <= to_ns)])) != 1:
         raise TraceError("The counter's updates do not follow on from each other there. Take an interval without gaps.")
-    origin = int(u.middle_ns[k[0]])
-    low, high, middle = (
-        ((each[k] - origin)[None, :] * 1e-9).astype(np.float64) for each in (u.low_ns, u.high_ns, u.middle_ns)
-    )
-    step = (u.step[k] - u.step[k[0]])[None, :].astype(np.float64)
-    grid = fit_grid(low_s=low, high_s=high, middle_s=middle, step=step, use=np.ones(step.shape, dtype=np.bool_))
-    return origin + np.rint(grid.u_s[0] * 1e9).astype(np.int64), np.diff(energy_j[k])
+    at_ns, shown_j = fitted_updates(curve.series, from_ns, to_ns)
+    return at_ns, np.diff(shown_j)
 
 
 def phase_columns(requests: Requests, edges_ns: Ints, step_ns: Ints | None = None) -> Floats:
@@ -148,8 +142,8 @@ def phase_columns(requests: Requests, edges_ns: Ints, step_ns: Ints | None = Non
     if requests.token_ns is None:
         raise TraceError("Costs of phases that overlap cannot be fitted without token times. Record them.")
     work = work_of(requests)
-    begin, end = (min(edges_ns[0], *work.from_ns), max(edges_ns[-1], *work.to_ns)) if len(work) else edges_ns[[0, -1]]
-    cut = Stretches.of(work, int(begin), int(end))
+    begin = int(np.min(work.from_ns, initial=edges_ns[0]))
+    cut = Stretches.of(work, begin, int(np.max(work.to_ns, initial=edges_ns[-1])))
     pace_ns = work.to_ns - work.from_ns
     made = [
         cut.length_ns * 1e-9,
