@@ -16,6 +16,7 @@ from stored import rows
 
 from telemetry.errors import CollectorRunning, UserError
 from telemetry.join import Boards, report
+from telemetry.model import CountSource
 from telemetry.recorder import Recorder
 from telemetry.storage.store import open_store
 
@@ -188,6 +189,28 @@ async def test_a_recorder_goes_on_reading_when_the_collector_it_relied_on_ends(
     assert energy["lo_j"] <= 400 * run["duration_s"] <= energy["hi_j"]
     assert energy["value_j"] == pytest.approx(400 * run["duration_s"], rel=0.05)
     assert "not_covered" not in run["flags"]
+
+
+async def test_pieces_of_text_are_no_tokens_in_a_report(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    async with Recorder(path, source=CONSTANT) as recorder:
+        sources: tuple[tuple[CountSource, int | None], ...] = (("server", 21), ("chunks", None))
+        for source, tokens in sources:
+            async with recorder.run(model=source) as run, run.request() as request:
+                began = time.monotonic_ns()
+                for k in range(5):
+                    request.chunk_at(began + k * 100_000_000, None)
+                await asyncio.sleep(0.45)
+                request.end(output_tokens=tokens, count_source=source)
+    async with await open_store(path) as store:
+        counted, uncounted = (await report(store, boards=Boards()))["runs"]
+    assert counted["tpot_s"]["mean"] == pytest.approx(0.4 / 20, rel=1e-3)
+    assert counted["itl_s"]["n"] == 0
+    assert counted["j_per_output_token"]["value"] == pytest.approx(counted["energy"]["value_j"] / 21)
+    assert uncounted["uncounted_requests"] == 1
+    assert uncounted["j_per_output_token"] == {"value": None, "lo": None, "hi": None}
+    assert uncounted["tpot_s"]["n"] == 0
+    assert "uncounted_tokens" in uncounted["verdict"]["reasons"]
 
 
 async def test_a_run_is_entered_the_way_its_recorder_was(tmp_path: Path) -> None:

@@ -232,18 +232,26 @@ class Verdict:
 
 
 def verdict(
-    estimate: Estimate, *, measured_runs: int, simulated: bool, replayed: bool, failed_requests: int
+    estimate: Estimate,
+    *,
+    measured_runs: int,
+    simulated: bool,
+    replayed: bool,
+    failed_requests: int,
+    uncounted_requests: int = 0,
 ) -> Verdict:
     """Return whether a run's energy may be published.
 
     `measured_runs` counts the runs of the same settings, without warm-ups and failures. Reasons are
-    `too_few_runs`, `simulated`, `replay`, `failed_requests`, `grade_c`, `grade_u` and the codes of red flags.
+    `too_few_runs`, `simulated`, `replay`, `failed_requests`, `uncounted_tokens`, `grade_c`, `grade_u` and the codes
+    of red flags.
     """
     reasons = {
         "too_few_runs": measured_runs < MIN_RUNS,
         "simulated": simulated,
         "replay": replayed,
         "failed_requests": failed_requests > 0,
+        "uncounted_tokens": uncounted_requests > 0,
         f"grade_{estimate.grade.lower()}": estimate.grade in ("C", "U"),
     } | {code: True for code in estimate.flags if severity(code) == "R"}
     given = tuple(code for code, holds in reasons.items() if holds)

@@ -134,7 +134,9 @@ def _run(
     run: StoredRun, devices: Sequence[StoredDevice], results: Results, facts: _Facts, baselines: Baselines
 ) -> dict[str, Any]:
     numbers, estimates = results.numbers, results.estimates
-    ok, failed, input_tokens, output_tokens = (whole(numbers.get((ALL_DEVICES, name))) or 0 for name in COUNTS)
+    ok, failed, uncounted, input_tokens, output_tokens = (
+        whole(numbers.get((ALL_DEVICES, name))) or 0 for name in COUNTS
+    )
     stop_ns = _stop(run)
     duration_s = (stop_ns - run.start_ns) / 1e9
     energy = estimates[ALL_DEVICES, "energy_j"]
@@ -150,6 +152,7 @@ def _run(
         simulated=simulated,
         replayed=any(s.source.startswith("replay") for s in sessions),
         failed_requests=failed,
+        uncounted_requests=uncounted,
     )
     true = [
         calibrated(e, duration_s, facts.boards.calibrations.get(d.uid)) for d, (_, e) in zip(devices, each, strict=True)
@@ -189,13 +192,14 @@ def _run(
         "avg_power_w": average_w(energy, duration_s),
         "peak_power_w": max(peaks) if len(peaks) == 1 else None,  # peaks of several devices need not meet
         "requests": {"ok": ok, "failed": failed},
+        "uncounted_requests": uncounted,
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
         "j_per_output_token": bounds_json(estimates[ALL_DEVICES, "j_per_output_token"]),
         "j_per_total_token": bounds_json(estimates[ALL_DEVICES, "j_per_total_token"]),
         "j_per_request": bounds_json(estimates[ALL_DEVICES, "j_per_request"])
         | {"p50": None, "p90": None, "p95": None, "p99": None, "n": ok + failed},
-        "tokens_per_s": output_tokens / duration_s if duration_s else None,
+        "tokens_per_s": output_tokens / duration_s if duration_s and not uncounted else None,
         **{
             name: {what: numbers.get(key) for what, key in spread.items()} | {"n": whole(numbers.get(count))}
             for name, spread, count in _LATENCY_KEYS

@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from telemetry.analysis import estimate_of, latency, sum_devices, summary
+from telemetry.analysis import Latency, estimate_of, latency, sum_devices, summary
 from telemetry.join.baselines import BASELINE, idle_power
 from telemetry.join.boards import Board
 from telemetry.join.energy import DeviceEnergy
 from telemetry.join.traces import device_energy
 from telemetry.model import ALL_DEVICES, Estimate, Result
 from telemetry.storage import reader
-from telemetry.storage.reader import Results, StoredDevice, StoredRun, WallClock
+from telemetry.storage.reader import Results, StoredDevice, StoredRequest, StoredRun, WallClock
 from telemetry.storage.store import Store
 
-ANALYSIS_VERSION = "3"
-COUNTS = ("requests_ok", "requests_failed", "input_tokens", "output_tokens")
+ANALYSIS_VERSION = "4"
+COUNTS = ("requests_ok", "requests_failed", "requests_uncounted", "input_tokens", "output_tokens")
 LATENCIES = ("ttft", "tpot", "itl", "e2e")
 SPREAD = ("mean", "p50", "p90", "p95", "p99")
 
@@ -85,26 +85,24 @@ def _device(part: DeviceEnergy) -> dict[str, Estimate]:
 
 
 async def _answers(store: Store, run: StoredRun, energy: Estimate) -> dict[str, Estimate]:
-    """Return counts of requests and tokens, energies per each, and the latencies of answered requests."""
+    """Return counts of requests and tokens, energies per each, and the latencies of answered requests.
+
+    Pieces of text are no tokens: where nobody counted, no energy is told per token.
+    """
     requests = await reader.requests(store, run.id)
+    good = [q for q in requests if q.status == "ok" and q.ended_ns is not None]
     output = sum(q.output_tokens or 0 for q in requests)
     given = sum(q.input_tokens or 0 for q in requests)
-    good = [q for q in requests if q.status == "ok" and q.ended_ns is not None]
-    counts = dict(zip(COUNTS, (len(good), sum(q.status == "failed" for q in requests), given, output), strict=True))
+    uncounted = sum(q.count_source == "chunks" for q in requests)
+    counts = (len(good), sum(q.status == "failed" for q in requests), uncounted, given, output)
     ratios = {
-        "j_per_output_token": _per(energy, output),
-        "j_per_total_token": _per(energy, output + given),
+        "j_per_output_token": _per(energy, 0 if uncounted else output),
+        "j_per_total_token": _per(energy, 0 if uncounted else output + given),
         "j_per_request": _per(energy, len(requests)),
     }
     times = await reader.token_times(store, run.id)
-    each = [
-        latency(
-            submitted_ns=q.submitted_ns,
-            ended_ns=q.ended_ns or q.submitted_ns,
-            token_ns=np.array(times.get(q.number, []), dtype=np.int64),
-        )
-        for q in good
-    ]
+    in_chunks = await reader.requests_in_chunks(store, run.id)
+    each = [_latency(q, times.get(q.number, []), in_chunks=q.number in in_chunks) for q in good]
     measured = {
         "ttft": [e.ttft_s for e in each if e.ttft_s is not None],
         "tpot": [e.tpot_s for e in each if e.tpot_s is not None],
@@ -112,7 +110,22 @@ async def _answers(store: Store, run: StoredRun, energy: Estimate) -> dict[str, 
         "e2e": [e.e2e_s for e in each],
     }
     spreads = [_spread(name, values) for name, values in measured.items()]
-    return {k: _plain(v, "count") for k, v in counts.items()} | ratios | {k: v for s in spreads for k, v in s.items()}
+    told = {name: _plain(count, "count") for name, count in zip(COUNTS, counts, strict=True)}
+    return told | ratios | {k: v for s in spreads for k, v in s.items()}
+
+
+def _latency(request: StoredRequest, times_ns: list[int], *, in_chunks: bool) -> Latency:
+    """Return a request's latencies. Between pieces of text there is no time per token; the server's count divides."""
+    found = latency(
+        submitted_ns=request.submitted_ns,
+        ended_ns=request.ended_ns or request.submitted_ns,
+        token_ns=np.array(times_ns, dtype=np.int64),
+    )
+    if not in_chunks:
+        return found
+    tokens = request.output_tokens or 0 if request.count_source == "server" else 0
+    span_s = (times_ns[-1] - times_ns[0]) / 1e9
+    return replace(found, itl_s=np.empty(0), tpot_s=span_s / (tokens - 1) if tokens > 1 else None)
 
 
 def _spread(name: str, values: Sequence[float]) -> dict[str, Estimate]:

@@ -14,6 +14,7 @@ REASONS = {
     "simulated": "The device is simulated.",
     "replay": "The readings were replayed from a recording.",
     "failed_requests": "Some requests failed, so energy was spent on answers that are not counted.",
+    "uncounted_tokens": "The server did not count its tokens; pieces of text are none, so no energy is told per token.",
     "grade_c": "The bounds are wider than 5 % of the energy; measure for longer.",
     "grade_u": "The energy is unresolved; measure for longer.",
 }

@@ -66,6 +66,7 @@ class StoredRequest:
     ended_ns: int | None
     input_tokens: int | None
     output_tokens: int | None
+    count_source: str | None
     status: str
 
 
@@ -232,7 +233,7 @@ async def power_range_mw(store: Store, device: int) -> tuple[int | None, int | N
 
 async def requests(store: Store, run: int) -> list[StoredRequest]:
     """Return a run's requests in the order of their numbers."""
-    columns = "number, submitted_ns, first_token_ns, ended_ns, input_tokens, output_tokens, status"
+    columns = "number, submitted_ns, first_token_ns, ended_ns, input_tokens, output_tokens, count_source, status"
     found = await store.fetch(f"SELECT {columns} FROM request WHERE run = ? ORDER BY number", (run,))
     return [StoredRequest(**dict(zip(columns.split(", "), row, strict=True))) for row in found]
 
@@ -266,6 +267,12 @@ async def tz_assumed(store: Store) -> bool:
 async def wall_clock(store: Store) -> WallClock:
     """Return how the wall clock of the store's host stood beside the steady one, at all times."""
     return WallClock([(0, 0), *await store.fetch("SELECT t_ns, offset_ns FROM clock_step ORDER BY t_ns")])
+
+
+async def requests_in_chunks(store: Store, run: int) -> set[int]:
+    """Return the requests of a run whose times are those of pieces of text, not of tokens."""
+    found = await store.fetch("SELECT DISTINCT request FROM token_chunk WHERE run = ? AND kind = 'chunk'", (run,))
+    return {row[0] for row in found}
 
 
 async def sessions(store: Store) -> Sessions:
