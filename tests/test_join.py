@@ -1,5 +1,6 @@
 """From stored readings to reported energies: faults become flags, idle becomes net, boards become what is known."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from telemetry.join import Boards, load_boards, report
 from telemetry.model import Vitals
 from telemetry.probe import open_bench, run_probe
 from telemetry.profile import save_profile
+from telemetry.recorder import Recorder
 from telemetry.storage.store import Item, open_store
 
 EXACT = "simulated:h200,gain=1,offset=0,noise=0,jitter=0,latency=0.06"
@@ -212,3 +214,36 @@ async def test_a_method_asked_for_is_shown_beside_the_one_chosen_and_not_kept(
     assert await reported(path) == [chosen]
     with pytest.raises(UsageError, match=r"no method guess\. Known are: .*plateau"):
         await reported(path, method="guess")
+
+
+async def generate(recorder: Recorder, model: str, tokens: int, **settings: Any) -> None:
+    async with recorder.run(model=model, **settings) as run, run.request() as request:
+        request.tokens(tokens)
+        await asyncio.sleep(0.3)
+
+
+async def test_runs_of_equal_settings_are_a_group_and_ranks_are_shared_by_what_cannot_be_told_apart(
+    tmp_path: Path,
+) -> None:
+    async with Recorder(tmp_path / "t.db", source=STEADY) as recorder:
+        for k in range(3):
+            await generate(recorder, "dear", 20 + k)
+            await generate(recorder, "cheap", 200 + k)
+            await generate(recorder, "cheap", 200 - k, batch_size=2)
+        await generate(recorder, "silent", 0)
+    async with await open_store(tmp_path / "t.db") as store:
+        groups = (await report(store, boards=Boards()))["groups"]
+    found = {(group["by"]["model"], group["by"]["batch_size"]): group for group in groups}
+    assert {key: group["rank"] for key, group in found.items()} == {
+        ("dear", 1): 3,
+        ("cheap", 1): 1,
+        ("cheap", 2): 1,
+        ("silent", 1): None,
+    }
+    assert found["cheap", 1]["tied_with"] == [{"model": "cheap", "batch_size": 2}]
+    assert found["dear", 1]["tied_with"] == []
+    told = found["dear", 1]["j_per_output_token"]
+    assert told["ci_lo"] < told["mean"] < told["ci_hi"]
+    assert told["n"] == 3
+    assert "t-log" in told["method"]
+    assert found["silent", 1]["j_per_output_token"]["mean"] is None

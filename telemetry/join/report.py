@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
-from telemetry.analysis import calibrated, summary, verdict
+import numpy as np
+
+from telemetry.analysis import Arm, arm_interval, calibrated, ranked, summary, verdict
 from telemetry.analysis.calibration import together
-from telemetry.analysis.statistics import log_mean_interval
 from telemetry.analysis.vitals import THROTTLES
 from telemetry.errors import TraceError
 from telemetry.join.baselines import BASELINE, Baselines, Idle, above_idle, as_baseline
@@ -21,7 +22,7 @@ from telemetry.storage import reader
 from telemetry.storage.reader import Results, Sessions, StoredDevice, StoredRun, WallClock
 from telemetry.storage.store import Store
 
-FEWEST = 3  # runs of a group from which their spread may be told
+SEED = 0  # of resampling: the same report each time
 BATCH = 250  # runs whose results are in memory together
 _LATENCY_KEYS = [
     (f"{name}_s", {what: (ALL_DEVICES, f"{name}_{what}_s") for what in SPREAD}, (ALL_DEVICES, f"{name}_n"))
@@ -222,38 +223,53 @@ def _seconds(ns: int | None) -> float | None:
 
 
 def _groups(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[str | None, list[dict[str, Any]]] = {}
+    """Return measured runs of equal settings together, ranked by J/output token; a group of unknowns has no rank."""
+    members: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
         if run["status"] == "ok" and not run["warmup"]:
-            groups.setdefault(run["model"], []).append(run)
-    listed: list[dict[str, Any]] = []
-    for model, members in groups.items():
-        values = [m["j_per_output_token"]["value"] for m in members]
-        known = [v for v in values if v is not None]
-        energy = [m["energy"]["value_j"] for m in members]
-        tokens = sum(m["output_tokens"] for m in members)
-        pooled = sum(energy) / tokens if tokens and None not in energy else None
-        likely = log_mean_interval(known) if len(known) >= FEWEST and min(known) > 0 else None
-        listed.append(
-            {
-                "by": {"model": model},
-                "n_runs": len(members),
-                "j_per_output_token": {
-                    "mean": pooled, "ci_lo": likely and likely.lo, "ci_hi": likely and likely.hi,
-                    "method": "sum of joules / sum of output tokens; 95 % interval: t on logarithms of the runs",
-                    "p50": summary(known).p50, "n": len(known),
-                },
-                "rank": None,
-                "tied_with": [],
-            }
-        )  # fmt: skip
-    order = sorted(
-        [g for g in listed if g["j_per_output_token"]["mean"] is not None],
-        key=lambda g: g["j_per_output_token"]["mean"],
-    )
-    for place, group in enumerate(order, 1):
-        group["rank"] = place
-    return listed
+            members[tuple(run[name] for name in reader.SETTINGS)].append(run)
+    arms = {settings: arm for settings, some in members.items() if (arm := _arm(some))}
+    places = dict(zip(arms, ranked(list(arms.values())), strict=True))
+    telling = [
+        name
+        for k, name in enumerate(reader.SETTINGS)
+        if name == "model" or len({settings[k] for settings in members}) > 1
+    ]
+    names = {
+        settings: {n: v for n, v in zip(reader.SETTINGS, settings, strict=True) if n in telling} for settings in members
+    }
+    return [
+        {
+            "by": names[settings],
+            "n_runs": len(some),
+            "j_per_output_token": _of_arm(arms.get(settings)),
+            "rank": places[settings].rank if settings in places else None,
+            "tied_with": [names[list(arms)[k]] for k in places[settings].tied_with] if settings in places else [],
+        }
+        for settings, some in members.items()
+    ]
+
+
+def _arm(runs: list[dict[str, Any]]) -> Arm | None:
+    """Return runs as one arm of a comparison; None where one has no energy or no token."""
+    energy = [run["energy"]["value_j"] for run in runs]
+    tokens = [0 if run["uncounted_requests"] else run["output_tokens"] for run in runs]
+    if any(not joules or joules < 0 for joules in energy) or not all(tokens):
+        return None
+    return Arm(energy_j=np.array(energy, dtype=np.float64), tokens=np.array(tokens, dtype=np.float64))
+
+
+def _of_arm(arm: Arm | None) -> dict[str, Any]:
+    likely = arm_interval(arm, seed=SEED) if arm else None
+    each = arm.energy_j / arm.tokens if arm else np.empty(0)
+    return {
+        "mean": arm.value if arm else None,
+        "ci_lo": likely and likely.lo,
+        "ci_hi": likely and likely.hi,
+        "method": "sum of joules / sum of output tokens" + (f"; 95 % interval: {likely.method}" if likely else ""),
+        "p50": summary(each).p50,
+        "n": len(each),
+    }
 
 
 async def listing(store: Store) -> dict[str, Any]:

@@ -44,6 +44,10 @@ def _listed(codes: Iterable[str]) -> str:
     return printable(" ".join(codes))
 
 
+def _settings(by: Document) -> str:
+    return ", ".join(f"{printable(k)}={printable(v)}" for k, v in by.items())
+
+
 _RUN: Fields = {
     "run": lambda run: short(run["run"]),
     "name": lambda run: printable(run["name"]),
@@ -78,10 +82,10 @@ _RUN_STACKS = (
 )
 _GROUP: Fields = {
     "rank": lambda group: printable(group["rank"]),
-    "group": lambda group: ", ".join(f"{printable(k)}={printable(v)}" for k, v in group["by"].items()),
+    "group": lambda group: _settings(group["by"]),
     "runs": lambda group: str(group["n_runs"]),
     "J/token": lambda group: interval(*(group["j_per_output_token"][key] for key in ("mean", "ci_lo", "ci_hi"))),
-    "tied with": lambda group: printable(", ".join(str(other) for other in group["tied_with"])),
+    "tied with": lambda group: printable("; ".join(_settings(other) for other in group["tied_with"])),
 }
 _WINDOW: Fields = {
     "device": lambda device: printable(device["uid"]),
