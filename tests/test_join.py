@@ -247,3 +247,41 @@ async def test_runs_of_equal_settings_are_a_group_and_ranks_are_shared_by_what_c
     assert told["n"] == 3
     assert "t-log" in told["method"]
     assert found["silent", 1]["j_per_output_token"]["mean"] is None
+
+
+async def answered(recorder: Recorder, prefill_s: float, decode_s: float) -> None:
+    """Record two requests, one after the other, of which a simulated GPU hears."""
+    async with recorder.run(model="m") as run:
+        for _ in range(2):
+            async with run.request() as request:
+                await asyncio.sleep(prefill_s)
+                request.token()
+                await asyncio.sleep(decode_s)
+                request.token()
+            await asyncio.sleep(0.3)
+
+
+async def test_prefill_and_decode_are_measured_where_requests_do_not_overlap(tmp_path: Path) -> None:
+    following = f"{EXACT},wave=events:80:600:200"
+    async with Recorder(tmp_path / "t.db", source=following) as recorder:
+        await answered(recorder, 0.6, 1.0)
+    (run,) = await reported(tmp_path / "t.db")
+    prefill, decode = run["phases"]["prefill_j"], run["phases"]["decode_j"]
+    assert prefill["lo"] <= 2 * 0.6 * 600 <= prefill["hi"]
+    assert prefill["value"] == pytest.approx(2 * 0.6 * 600, rel=0.05)
+    assert decode["value"] == pytest.approx(2 * 1.0 * 200, rel=0.08)
+    assert prefill["value"] + decode["value"] < run["energy"]["value_j"]
+
+
+async def test_phases_of_requests_that_overlap_are_not_told_apart(tmp_path: Path) -> None:
+    async with (
+        Recorder(tmp_path / "t.db", source=STEADY) as recorder,
+        recorder.run(model="m") as run,
+        run.request() as first,
+        run.request() as second,
+    ):
+        first.token()
+        second.token()
+        await asyncio.sleep(0.3)
+    (found,) = await reported(tmp_path / "t.db")
+    assert found["phases"] == {"prefill_j": None, "decode_j": None}

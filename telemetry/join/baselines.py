@@ -126,14 +126,16 @@ def above_idle(
     if not known or len(known) < len(parts):
         return None
     return AboveIdle(
-        energy=_sum([energy_above(e, base, duration_s) for (_, e), (base, _) in zip(parts, known, strict=True)]),
+        energy=summed([energy_above(e, base, duration_s) for (_, e), (base, _) in zip(parts, known, strict=True)]),
         idle_w=sum(base.power_w for base, _ in known),
         u_idle_j=math.hypot(*(base.u_w for base, _ in known)) * duration_s,
         flags=tuple(sorted({flag for _, flags in known for flag in flags})),
     )
 
 
-def _sum(parts: Sequence[Estimate]) -> Estimate:
+def summed(parts: Sequence[Estimate]) -> Estimate:
+    """Return several devices' estimates together: bounds add up, the worst grade and all flags hold."""
+
     def total(name: str) -> float | None:
         values = [getattr(part, name) for part in parts]
         return None if None in values else sum(values)

@@ -16,6 +16,7 @@ from telemetry.analysis import (
     VitalsRows,
     checks,
     choose_path,
+    phase_energy,
     throttled_s,
 )
 from telemetry.analysis.quality import bits
@@ -25,6 +26,7 @@ from telemetry.join.boards import Board
 from telemetry.model import Estimate, Vitals, power_column
 
 Path = Literal["counter", "integral"]
+Phases = Mapping[str, tuple[Ints, Ints]]
 PATHS: tuple[Path, ...] = get_args(Path)
 LOCAL: dict[Path, Method] = {"counter": "linear", "integral": "stored"}  # estimators for seconds in a row
 
@@ -62,6 +64,7 @@ class DeviceEnergy:
 
     automatic: what would have been chosen, where a method was asked for.  residual: counter / integrated power
     − 1, from 10 s on.  throttled_s: by reason.  idle_power_w: of a stretch recorded as a baseline, W.
+    phases: energy by name.
     """
 
     estimates: EnergyEstimates  # of the one interval
@@ -72,6 +75,7 @@ class DeviceEnergy:
     max_memory_used_bytes: int | None = None
     throttled_s: Mapping[str, float] = field(default_factory=dict)
     idle_power_w: Estimate | None = None
+    phases: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def energy(self) -> Estimate:
@@ -79,9 +83,12 @@ class DeviceEnergy:
         return self.estimates.at(0)
 
 
-def measure(trace: Trace, board: Board, t0_ns: int, t1_ns: int, method: str = "auto") -> DeviceEnergy:
+def measure(
+    trace: Trace, board: Board, t0_ns: int, t1_ns: int, method: str = "auto", phases: Phases | None = None
+) -> DeviceEnergy:
     """Return the energy of one device over [t0, t1], by the method asked for or the best there is, and its flags.
 
+    phases: by name, starts and ends, (n,) each, which do not overlap; they need all rows of the interval.
     Raises UsageError for a method that does not exist.
     """
     t0, t1, vitals = np.array([t0_ns]), np.array([t1_ns]), VitalsRows.of(trace.vitals)
@@ -129,6 +136,10 @@ def measure(trace: Trace, board: Board, t0_ns: int, t1_ns: int, method: str = "a
         peak_power_w=max((p for p in peaks if p is not None and np.isfinite(p)), default=None),
         max_temperature_c=_most(v.sensors.temperature_c for v in seen),
         max_memory_used_bytes=_most(v.sensors.memory_used_bytes for v in seen),
+        phases={
+            name: phase_energy(curves[choice.path], starts, ends).energy
+            for name, (starts, ends) in (phases or {}).items()
+        },
         throttled_s={k: held for k, held in throttled_s(vitals, t0_ns, t1_ns).items() if np.isfinite(held)},
     )
 

@@ -205,7 +205,10 @@ def _run(
             name: {what: numbers.get(key) for what, key in spread.items()} | {"n": whole(numbers.get(count))}
             for name, spread, count in _LATENCY_KEYS
         },
-        "phases": {"prefill_j": None, "decode_j": None},
+        "phases": {
+            name: bounds_json(phase) if (phase := estimates.get((ALL_DEVICES, name))) else None
+            for name in ("prefill_j", "decode_j")
+        },
         "flags": list(flags),
         "verdict": {"publishable": judged.publishable, "reasons": list(judged.reasons)},
         "collector": {

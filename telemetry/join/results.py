@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 
 from telemetry.analysis import Latency, estimate_of, latency, sum_devices, summary
-from telemetry.join.baselines import BASELINE, idle_power
+from telemetry.join.baselines import BASELINE, idle_power, summed
 from telemetry.join.boards import Board
-from telemetry.join.energy import DeviceEnergy
+from telemetry.join.energy import DeviceEnergy, Phases
 from telemetry.join.traces import device_energy
 from telemetry.model import ALL_DEVICES, Estimate, Result
 from telemetry.storage import reader
 from telemetry.storage.reader import Results, StoredDevice, StoredRequest, StoredRun, WallClock
 from telemetry.storage.store import Store
 
-ANALYSIS_VERSION = "4"
+ANALYSIS_VERSION = "5"
 COUNTS = ("requests_ok", "requests_failed", "requests_uncounted", "input_tokens", "output_tokens")
 LATENCIES = ("ttft", "tpot", "itl", "e2e")
 SPREAD = ("mean", "p50", "p90", "p95", "p99")
@@ -41,10 +41,19 @@ async def analyse(
     method: str = "auto",
 ) -> list[Result]:
     """Work out one run from the rows around its edges, its vitals, requests and tokens."""
+    requests = await reader.requests(store, run.id)
     pids = None if run.pid is None or run.runner in NOT_THE_RECORDER else frozenset([run.pid])
     parts = {
         device.id: await device_energy(
-            store, device, board, run.start_ns, stop_ns, clock=clock, own_pids=pids, method=method
+            store,
+            device,
+            board,
+            run.start_ns,
+            stop_ns,
+            clock=clock,
+            own_pids=pids,
+            method=method,
+            phases=_phases(requests),
         )
         for device, board in devices
     }
@@ -53,7 +62,7 @@ async def analyse(
             idle = await idle_power(store, device, board, run.start_ns, stop_ns, name=run.name or "B1")
             parts[device.id] = replace(parts[device.id], idle_power_w=idle)
     found = {ALL_DEVICES: _run_energy(list(parts.values()))} | {k: _device(part) for k, part in parts.items()}
-    found[ALL_DEVICES] |= await _answers(store, run, found[ALL_DEVICES]["energy_j"])
+    found[ALL_DEVICES] |= await _answers(store, run, requests, found[ALL_DEVICES]["energy_j"])
     return [
         Result(run=run.id, device=device, quantity=quantity, estimate=estimate)
         for device, quantities in found.items()
@@ -61,9 +70,23 @@ async def analyse(
     ]
 
 
+def _phases(requests: Sequence[StoredRequest]) -> Phases | None:
+    """Return when prefills and decodes were, of requests that ran one after the other; None where they overlap."""
+    spans = [(q.started_ns, q.first_token_ns, q.ended_ns) for q in requests]
+    known = [(a, b, c) for a, b, c in spans if a is not None and b is not None and c is not None]
+    if not known or len(known) < len(spans):
+        return None
+    began, first, ended = np.array(sorted(known), dtype=np.int64).T
+    if np.any(ended[:-1] > began[1:]):
+        return None
+    return {"prefill_j": (began, first), "decode_j": (first, ended)}
+
+
 def _run_energy(parts: Sequence[DeviceEnergy]) -> dict[str, Estimate]:
     if parts:
-        return {"energy_j": sum_devices([p.estimates for p in parts]).at(0)}
+        names = set.intersection(*(set(p.phases) for p in parts))
+        phases = {name: summed([p.phases[name] for p in parts]) for name in sorted(names)}
+        return {"energy_j": sum_devices([p.estimates for p in parts]).at(0)} | phases
     nan = float("nan")
     return {"energy_j": estimate_of(nan, nan, nan, method="none", flags=("not_covered",))}
 
@@ -84,12 +107,13 @@ def _device(part: DeviceEnergy) -> dict[str, Estimate]:
     return found | {f"throttled_{k}_s": _plain(v, "driver's counter") for k, v in part.throttled_s.items()}
 
 
-async def _answers(store: Store, run: StoredRun, energy: Estimate) -> dict[str, Estimate]:
+async def _answers(
+    store: Store, run: StoredRun, requests: Sequence[StoredRequest], energy: Estimate
+) -> dict[str, Estimate]:
     """Return counts of requests and tokens, energies per each, and the latencies of answered requests.
 
     Pieces of text are no tokens: where nobody counted, no energy is told per token.
     """
-    requests = await reader.requests(store, run.id)
     good = [q for q in requests if q.status == "ok" and q.ended_ns is not None]
     output = sum(q.output_tokens or 0 for q in requests)
     given = sum(q.input_tokens or 0 for q in requests)

@@ -2,7 +2,7 @@
 
 from telemetry.analysis import Breaks, Rows, checks
 from telemetry.join.boards import Board, Boards, watts
-from telemetry.join.energy import LONG_NS, VITALS_NS, DeviceEnergy, Trace, measure, stood_still
+from telemetry.join.energy import LONG_NS, VITALS_NS, DeviceEnergy, Phases, Trace, measure, stood_still
 from telemetry.model import Gap
 from telemetry.storage import reader
 from telemetry.storage.reader import EDGE_NS, StoredDevice, WallClock
@@ -36,11 +36,13 @@ async def device_energy(
     clock: WallClock,
     own_pids: frozenset[int] | None = None,
     method: str = "auto",
+    phases: Phases | None = None,
 ) -> DeviceEnergy:
     """Return the energy of one stored device over [t0, t1].
 
     A counter and a stored integral need the rows around the edges and the breaks alone; where there is no
-    counter, or another method is asked for, all rows of the interval are read if it is not too long.
+    counter, or another method or the energy of phases is asked for, all rows of the interval are read if it is
+    not too long, and without them no phase has an energy.
     """
     holes = await reader.gaps(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
     starts = await reader.session_starts(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
@@ -49,7 +51,8 @@ async def device_energy(
     places += [(start, start) for start in starts]
     if t1_ns - t0_ns >= LONG_NS:
         places.append((t1_ns - checks.STEADY_NS, t1_ns))
-    if (device.energy_path != "counter" or method != "auto") and t1_ns - t0_ns <= WHOLE_NS:
+    whole = t1_ns - t0_ns <= WHOLE_NS
+    if whole and (device.energy_path != "counter" or method != "auto" or phases):
         places.append((t0_ns, t1_ns))
     vitals = await reader.vitals(store, device.id, t0_ns - VITALS_NS, t1_ns + VITALS_NS)
     places += [(v.t_ns - VITALS_NS, v.t_ns) for v in vitals if stood_still(v)]
@@ -65,7 +68,7 @@ async def device_energy(
         own_pids=own_pids,
         offsets_ns=clock.offsets_ns(t0_ns, t1_ns),
     )
-    return measure(trace, board, t0_ns, t1_ns, method)
+    return measure(trace, board, t0_ns, t1_ns, method, phases if whole else None)
 
 
 def _around(gap: Gap) -> int:

@@ -62,6 +62,7 @@ class StoredRequest:
 
     number: int
     submitted_ns: int
+    started_ns: int | None
     first_token_ns: int | None
     ended_ns: int | None
     input_tokens: int | None
@@ -143,6 +144,7 @@ _RUN = "id, uid, name, model, runner, batch_size, concurrency, warmup, start_ns,
 
 
 _VITALS = ("t_ns", "memory_temp_c", "power_max_mw", "power_min_mw", "polls", "misses")
+_REQUEST = tuple(each.name for each in fields(StoredRequest))
 _SENSORS = tuple(each.name for each in fields(Sensors) if each.name != "missing")
 
 
@@ -233,9 +235,8 @@ async def power_range_mw(store: Store, device: int) -> tuple[int | None, int | N
 
 async def requests(store: Store, run: int) -> list[StoredRequest]:
     """Return a run's requests in the order of their numbers."""
-    columns = "number, submitted_ns, first_token_ns, ended_ns, input_tokens, output_tokens, count_source, status"
-    found = await store.fetch(f"SELECT {columns} FROM request WHERE run = ? ORDER BY number", (run,))
-    return [StoredRequest(**dict(zip(columns.split(", "), row, strict=True))) for row in found]
+    found = await store.fetch(f"SELECT {', '.join(_REQUEST)} FROM request WHERE run = ? ORDER BY number", (run,))
+    return [StoredRequest(**dict(zip(_REQUEST, row, strict=True))) for row in found]
 
 
 async def token_times(store: Store, run: int) -> dict[int, list[int]]:
