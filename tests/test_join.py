@@ -2,17 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import record
-from virtual_gpus import BOOTED_S, VirtualClock, library_of
+from recorded import record, unchanged
+from virtual_gpus import BOOTED_S, EPOCH_NS, VirtualClock, library_of
 
 from telemetry.errors import UsageError
 from telemetry.join import Boards, load_boards, report
-from telemetry.model import Vitals
+from telemetry.model import ReadingRow, Vitals
 from telemetry.probe import open_bench, run_probe
 from telemetry.profile import save_profile
 from telemetry.recorder import Recorder
@@ -57,6 +58,85 @@ async def test_a_driver_fault_raises_its_flag_and_no_other(tmp_path: Path, runti
     truth_j = library.gpus[0].sensor_energy_j(start_ns, start_ns + 12_000_000_000)
     assert energy["lo_j"] <= truth_j <= energy["hi_j"]
     assert energy["value_j"] == pytest.approx(truth_j, rel=0.02)
+
+
+def leaping(item: Item) -> Item:
+    """Let the counter gain 5 kJ at once, in the middle of the run."""
+    uid, what = item
+    if not isinstance(what, ReadingRow) or what.energy_mj is None or what.t_ns < RUN_NS + 6 * 10**9:
+        return item
+    return uid, replace(what, energy_mj=what.energy_mj + 5_000_000)
+
+
+def lazy() -> Callable[[Item], Item]:
+    """Return what lets the counter gain a hundredth of the energy in the last 4 s of the run."""
+    since: list[int] = []
+
+    def edit(item: Item) -> Item:
+        uid, what = item
+        if not isinstance(what, ReadingRow) or what.energy_mj is None or what.t_ns < RUN_NS + 8 * 10**9:
+            return item
+        since.append(what.energy_mj)
+        return uid, replace(what, energy_mj=since[0] + (what.energy_mj - since[0]) // 100)
+
+    return edit
+
+
+def lossy(item: Item) -> Item:
+    """Let the counter count 95 % of the energy."""
+    uid, what = item
+    if not isinstance(what, ReadingRow) or what.energy_mj is None:
+        return item
+    return uid, replace(what, energy_mj=10**15 + (what.energy_mj - 10**15) * 95 // 100)
+
+
+RUN_NS = EPOCH_NS + round(BOOTED_S * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("spec", "edit", "flags"),
+    [
+        (STEADY, leaping, {"over_cap", "counter_refuted"}),
+        (STEADY, lazy(), {"under_floor", "bound_violation", "counter_refuted"}),
+        (STEADY, lossy, {"counter_vs_integral"}),
+        ("simulated:gh200,wave=constant:400,noise=0", unchanged, {"scope_module"}),
+        (
+            "simulated:ada_geforce,wave=constant:200,noise=0",
+            unchanged,
+            {"counter_unused", "timing_model", "part_time_sensor"},
+        ),
+    ],
+)
+async def test_what_counter_and_board_do_raises_its_flag_and_no_other(
+    tmp_path: Path, runtime_dir: Path, spec: str, edit: Any, flags: set[str]
+) -> None:
+    await record(tmp_path / "t.db", runtime_dir, spec, [("run", 0.0, 12.0)], edit=edit)
+    (run,) = await reported(tmp_path / "t.db")
+    assert set(run["flags"]) - {"unprobed"} == flags
+    withheld = flags & {"over_cap", "under_floor", "counter_refuted"}
+    assert (run["energy"]["grade"] == "U") == bool(withheld)
+    assert withheld <= set(run["verdict"]["reasons"])
+
+
+async def test_a_clock_that_was_set_within_a_run_is_flagged(tmp_path: Path, runtime_dir: Path) -> None:
+    await record(tmp_path / "t.db", runtime_dir, STEADY, [("run", 0.0, 12.0)])
+    async with await open_store(tmp_path / "t.db") as store:
+        await store.write_clock_step(RUN_NS + 6 * 10**9, -2_000_000_000, "step")
+    (run,) = await reported(tmp_path / "t.db")
+    assert set(run["flags"]) - {"unprobed"} == {"clock_jump"}
+    assert run["energy"]["value_j"] == pytest.approx(4800, rel=2e-3), "T21: no energy is lost"
+
+
+async def test_idle_that_drifts_is_flagged(tmp_path: Path, runtime_dir: Path) -> None:
+    path = tmp_path / "t.db"
+    wave = tmp_path / "wave.csv"
+    points = [(0, 80), (40, 80), (40, 300), (60, 300), (60, 95), (120, 95)]
+    wave.write_text("time_s,power_w\n" + "".join(f"{s},{w}\n" for s, w in points))
+    runs = [("B1", 2.0, 33.0), ("run", 42.0, 58.0), ("B1", 65.0, 96.0)]
+    await record(path, runtime_dir, f"{EXACT},wave=csv:{wave}", runs, runners={"B1": "baseline"})
+    (run,) = await reported(path)
+    assert set(run["flags"]) - {"unprobed"} == {"baseline_drift"}
+    assert run["energy"]["net_u_idle_j"] > 16 * 3, "the idle power between the two is not known better"
 
 
 @pytest.mark.parametrize(("wave", "flags"), [("ramp:300:400:0:90", {"unsteady"}), ("ramp:300:400:0:20", set())])
