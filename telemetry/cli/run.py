@@ -37,6 +37,15 @@ class Arrival(StrEnum):
     burst = "burst"
 
 
+PromptsOption = Annotated[Path, typer.Option("--prompts", help="A text file, one prompt a line.")]
+MaxTokensOption = Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens a prompt at most.")]
+RepeatOption = Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")]
+WarmupOption = Annotated[int, typer.Option("--warmup", min=0, help="Runs before them, left out.")]
+BaselineOption = Annotated[
+    float, typer.Option("--baseline", min=0.0, help="Seconds of idle before and after, for net energy; 30 or more.")
+]
+
+
 def measure(
     settings: Any,
     open_runner: Callable[[], Any],
@@ -86,16 +95,14 @@ def measure(
 
 def llama(
     model: Annotated[Path, typer.Option("--model", help="A GGUF file.")],
-    prompts: Annotated[Path, typer.Option("--prompts", help="A text file, one prompt a line.")],
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens a prompt at most.")] = 128,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")] = 5,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before them, left out.")] = 1,
+    prompts: PromptsOption,
+    max_tokens: MaxTokensOption = 128,
+    repeat: RepeatOption = 5,
+    warmup: WarmupOption = 1,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; half the cores.")] = None,
     gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the GPU; -1: all it takes.")] = -1,
     context: Annotated[int, typer.Option("--context", min=8, help="Context length in tokens.")] = 2048,
-    baseline: Annotated[
-        float, typer.Option("--baseline", min=0.0, help="Seconds of idle before and after, for net energy; 30 or more.")
-    ] = 0.0,
+    baseline: BaselineOption = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Recorded with the run; decoding is greedy.")] = 0,
     source: SourceOption = None,
     gpus: GpusOption = None,
@@ -126,10 +133,10 @@ def llama(
 def openai(
     base_url: Annotated[str, typer.Option("--base-url", help="The server, such as http://127.0.0.1:8000/v1.")],
     model: Annotated[str, typer.Option("--model", help="The model's name, as the server has it.")],
-    prompts: Annotated[Path, typer.Option("--prompts", help="A text file, one prompt a line.")],
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens a prompt at most.")] = 128,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")] = 5,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before them, left out.")] = 1,
+    prompts: PromptsOption,
+    max_tokens: MaxTokensOption = 128,
+    repeat: RepeatOption = 5,
+    warmup: WarmupOption = 1,
     api: Annotated[
         Api, typer.Option("--api", help="How to ask: the prompt as it is, or as a message.")
     ] = Api.completions,
@@ -144,9 +151,7 @@ def openai(
     ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a server may be silent.")] = 120.0,
     retries: Annotated[int, typer.Option("--retries", min=0, help="Of a request that brought nothing yet.")] = 0,
-    baseline: Annotated[
-        float, typer.Option("--baseline", min=0.0, help="Seconds of idle before and after, for net energy; 30 or more.")
-    ] = 0.0,
+    baseline: BaselineOption = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Draws the Poisson arrivals; decoding is greedy.")] = 0,
     source: SourceOption = None,
     gpus: GpusOption = None,

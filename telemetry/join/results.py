@@ -21,7 +21,7 @@ LATENCIES = ("ttft", "tpot", "itl", "e2e")
 SPREAD = ("mean", "p50", "p90", "p95", "p99")
 
 # Runners whose work another process does: nobody can say which processes on the GPU are strangers.
-NOT_THE_RECORDER = ("command",)
+NOT_THE_RECORDER = ("command", "openai")
 # What later readings may still settle is worked out anew each time.
 _UNSETTLED = {"not_covered", "edge_extrapolated"}
 
