@@ -13,6 +13,7 @@ from virtual_gpus import BOOTED_S, EPOCH_NS, VirtualClock, library_of
 
 from telemetry.errors import UsageError
 from telemetry.join import Boards, load_boards, report
+from telemetry.join.report import _groups
 from telemetry.model import ReadingRow, Vitals
 from telemetry.probe import open_bench, run_probe
 from telemetry.profile import save_profile
@@ -296,33 +297,30 @@ async def test_a_method_asked_for_is_shown_beside_the_one_chosen_and_not_kept(
         await reported(path, method="guess")
 
 
-async def generate(recorder: Recorder, model: str, tokens: int, **settings: Any) -> None:
-    async with recorder.run(model=model, **settings) as run, run.request() as request:
-        request.tokens(tokens)
-        await asyncio.sleep(0.3)
+def a_run(model: str, joules: float | None, *, batch_size: int = 1, tokens: int = 100) -> dict[str, Any]:
+    return {
+        **{"status": "ok", "warmup": False, "model": model, "runner": "r", "batch_size": batch_size, "concurrency": 1},
+        **{"energy": {"value_j": joules}, "output_tokens": tokens, "uncounted_requests": 0},
+    }
 
 
-async def test_runs_of_equal_settings_are_a_group_and_ranks_are_shared_by_what_cannot_be_told_apart(
-    tmp_path: Path,
-) -> None:
-    async with Recorder(tmp_path / "t.db", source=STEADY) as recorder:
-        for k in range(3):
-            await generate(recorder, "dear", 20 + k)
-            await generate(recorder, "cheap", 200 + k)
-            await generate(recorder, "cheap", 200 - k, batch_size=2)
-        await generate(recorder, "silent", 0)
-    async with await open_store(tmp_path / "t.db") as store:
-        groups = (await report(store, boards=Boards()))["groups"]
-    found = {(group["by"]["model"], group["by"]["batch_size"]): group for group in groups}
+def test_runs_of_equal_settings_are_a_group_and_what_cannot_be_told_apart_shares_a_rank() -> None:
+    runs = [a_run("dear", joules) for joules in (900.0, 905.0, 910.0)]
+    runs += [a_run("cheap", joules) for joules in (99.0, 100.0, 101.0)]
+    runs += [a_run("cheap", joules, batch_size=2) for joules in (98.5, 100.5, 101.5)]
+    runs += [a_run("silent", 50.0, tokens=0), a_run("unread", None), a_run("dear", 1.0) | {"warmup": True}]
+    found = {(group["by"]["model"], group["by"]["batch_size"]): group for group in _groups(runs)}
     assert {key: group["rank"] for key, group in found.items()} == {
         ("dear", 1): 3,
         ("cheap", 1): 1,
         ("cheap", 2): 1,
         ("silent", 1): None,
+        ("unread", 1): None,
     }
     assert found["cheap", 1]["tied_with"] == [{"model": "cheap", "batch_size": 2}]
     assert found["dear", 1]["tied_with"] == []
     told = found["dear", 1]["j_per_output_token"]
+    assert told["mean"] == pytest.approx(2715 / 300)
     assert told["ci_lo"] < told["mean"] < told["ci_hi"]
     assert told["n"] == 3
     assert "t-log" in told["method"]
