@@ -92,6 +92,8 @@ def calibrated(energy: Estimate, duration_s: float, calibration: Calibration | N
 
 def together(devices: Sequence[Calibrated]) -> Calibrated:
     """Return the energy of several boards together: limits add up, the standard uncertainties as independent ones."""
+    if len(devices) == 1:
+        return devices[0]
 
     def total(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]

@@ -89,6 +89,9 @@ class Baselines:
         for idle in sorted(recorded, key=lambda each: each.start_ns):
             self._recorded[idle.device, idle.baseline.name].append(idle)
 
+    def __bool__(self) -> bool:
+        return bool(self._recorded)
+
     def around(self, device: int, name: str, t0_ns: int, t1_ns: int) -> tuple[Baseline, tuple[str, ...]] | None:
         """Return the baseline of an interval, between the last before and the first after it, and its flags.
 
@@ -120,6 +123,8 @@ def above_idle(
     baselines: Baselines, name: str, parts: Sequence[tuple[int, Estimate]], t0_ns: int, t1_ns: int
 ) -> AboveIdle | None:
     """Return the energy of devices (id, energy) above their baselines of a name; None where a device has none."""
+    if not baselines:
+        return None
     duration_s = (t1_ns - t0_ns) / S
     found = [baselines.around(device, name, t0_ns, t1_ns) for device, _ in parts]
     known = [each for each in found if each is not None]
