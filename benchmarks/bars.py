@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from telemetry.clock import SteadyClock, take_anchor
-from telemetry.collector.pipeline import Channel, Item
+from telemetry.collector.pipeline import Channel
 from telemetry.collector.poller import Poller
 from telemetry.collector.service import Collector
 from telemetry.collector.sources.nvml import open_nvml, values
 from telemetry.collector.sources.simulated import simulated_library
 from telemetry.experiment import RecordedSink
-from telemetry.model import Device, ReadingRow
+from telemetry.model import Device, Item, ReadingRow
 from telemetry.recorder import Recorder, RunRecorder
 from telemetry.runners import RequestSink, find_smollm2, open_llama
 from telemetry.storage.store import Store, open_store

@@ -141,6 +141,9 @@ class Gap:
     reason: str
 
 
+Item = tuple[str, ReadingRow | Vitals | Gap]  # what a collector writes, with the UID of the device it speaks of
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What a run is about, as it is written when it starts."""

@@ -16,14 +16,14 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from telemetry.analysis import Breaks, Rows
 from telemetry.clock import SteadyClock, take_anchor
-from telemetry.collector.pipeline import Channel, Item
+from telemetry.collector.pipeline import Channel
 from telemetry.collector.sampler import Sampler
 from telemetry.collector.sources.select import open_sources
 from telemetry.errors import UserError
 from telemetry.join import load_boards
 from telemetry.join.boards import watts
 from telemetry.join.energy import Trace, measure
-from telemetry.model import Gap, Reading, ReadingRow, Sensors, Vitals, power_column
+from telemetry.model import Gap, Item, Reading, ReadingRow, Sensors, Vitals, power_column
 from telemetry.settings import load_settings
 
 LEAST_PERIOD_S = 0.02
@@ -211,7 +211,6 @@ class EnergyMonitor:
             own_pids=[os.getpid()],
         )
         board = self._boards.board(
-            uid=device.uid,
             name=device.name,
             vbios=device.vbios,
             driver=device.driver,

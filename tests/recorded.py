@@ -7,8 +7,8 @@ from virtual_gpus import EPOCH_NS, VirtualClock, opened
 
 from telemetry.collector.pipeline import Channel
 from telemetry.collector.poller import Poller
-from telemetry.model import Run
-from telemetry.storage.store import Item, open_store
+from telemetry.model import Item, Run
+from telemetry.storage.store import open_store
 
 S = 1_000_000_000
 LEAD_S = 5.0  # readings before time 0

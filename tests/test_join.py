@@ -14,11 +14,11 @@ from virtual_gpus import BOOTED_S, EPOCH_NS, VirtualClock, library_of
 from telemetry.errors import UsageError
 from telemetry.join import Boards, load_boards, report
 from telemetry.join.report import _groups
-from telemetry.model import ReadingRow, Vitals
+from telemetry.model import Item, ReadingRow, Vitals
 from telemetry.probe import open_bench, run_probe
 from telemetry.profile import save_profile
 from telemetry.recorder import Recorder
-from telemetry.storage.store import Item, open_store
+from telemetry.storage.store import open_store
 
 EXACT = "simulated:h200,gain=1,offset=0,noise=0,jitter=0,latency=0.06"
 STEADY = f"{EXACT},wave=constant:400"

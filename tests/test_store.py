@@ -19,9 +19,9 @@ from sqlalchemy import Connection, create_engine
 from stored import rows
 
 from telemetry.errors import StoreBusy, StoreError
-from telemetry.model import Device, Gap, ReadingRow, RequestRow, Run, TokenChunk
+from telemetry.model import Device, Gap, Item, ReadingRow, RequestRow, Run, TokenChunk
 from telemetry.storage import schema
-from telemetry.storage.store import Item, Store, open_store
+from telemetry.storage.store import Store, open_store
 from telemetry.storage.tables import metadata
 
 GPU = Device(uid="GPU-1", name="a GPU", index=0, integral_of="instant")

@@ -39,17 +39,17 @@ def say(words: str) -> None:
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show (done, total) on stderr where that is a terminal, and nothing of it afterwards."""
+def progress_bar(what: str) -> Iterator[Callable[..., None]]:
+    """Show (done, total, and what is done where that changes) on stderr where that is a terminal, and nothing after."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda done, total, words="": None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         shown = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(shown, completed=done, total=total)
+        yield lambda done, total, words="": bar.update(shown, completed=done, total=total, description=words or what)
 
 
 def show(

@@ -1,14 +1,12 @@
 """probe: what a GPU's power sensor really does, found out by experiment."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, SourceOption, say
+from telemetry.cli.common import Format, FormatOption, SourceOption, progress_bar, say
 from telemetry.errors import UsageError
 from telemetry.settings import load_settings
 
@@ -37,25 +35,14 @@ def probe(
     settings = load_settings({"source": source})
     written = output or Path(settings.profile)
     check_profiles(written)
-    with open_bench(settings.source, gpu, load) as bench, _progress() as tell:
-        profile = run_probe(bench, tell)
+    with open_bench(settings.source, gpu, load) as bench, progress_bar("opening") as tell:
+        profile = run_probe(bench, lambda words, share: tell(share, 1.0, words))
     if form is Format.json:
         typer.echo(to_json({"schema": SCHEMA, "profiles": [asdict(profile)]}))
     else:
         print_profile(profile)
     save_profile(written, profile)
     say(f"Written into {written}.")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """Show what is being done and how far it is on stderr; nothing where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as shown:
-        task = shown.add_task("opening", total=1.0)
-        yield lambda words, share: shown.update(task, description=words, completed=share)
 
 
 def print_profile(profile: "DeviceProfile") -> None:

@@ -2,15 +2,17 @@
 
 import asyncio
 import gc
+import os
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from telemetry.cli.common import Format, FormatOption, MethodOption, OutputOption, StoreOption, progress_bar, say
 from telemetry.cli.common import show as print_document
-from telemetry.errors import StoreError, UsageError
+from telemetry.errors import UsageError
 from telemetry.settings import load_settings
 
 LAST_S = 9_223_372_036  # beyond this, nanoseconds do not fit into 64 bits
@@ -22,14 +24,9 @@ def _ask(store: str | None, question: Any, *, read_only: bool = False) -> Any:
     gc.disable()  # one document is made and printed: collecting garbage would take a fifth of the time
 
     async def answer() -> Any:
-        place = load_settings({"store": store}).store
-        try:
-            opened = await open_store(place, create=False, read_only=read_only)
-        except StoreError as error:
-            if read_only or "may not be written" not in str(error):
-                raise
-            opened = await open_store(place, create=False, read_only=True)
-        async with opened:
+        place = Path(load_settings({"store": store}).store).expanduser()
+        locked = place.exists() and not os.access(place, os.W_OK)  # what is worked out is then not kept
+        async with await open_store(place, create=False, read_only=read_only or locked) as opened:
             return await question(opened)
 
     return asyncio.run(answer())

@@ -4,12 +4,10 @@ from collections import deque
 from dataclasses import dataclass
 from threading import Lock
 
-from telemetry.model import Device, Gap, Reading, ReadingRow, Vitals, power_column
+from telemetry.model import Device, Gap, Item, Reading, ReadingRow, power_column
 
 ALIVE_NS = 1_000_000_000  # no two rows lie further apart, changed or not
 _HALF_PICOJOULES_PER_UJ = 2_000_000  # (mW + mW) · ns, the trapezoid before it is halved
-
-Item = tuple[str, ReadingRow | Vitals | Gap]  # with the UID of the device it speaks of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,12 @@ from typing import Self
 
 from telemetry import clock as clocks
 from telemetry.collector.lock import DeviceLock, Holder, Kind
-from telemetry.collector.pipeline import Channel, Item
+from telemetry.collector.pipeline import Channel
 from telemetry.collector.poller import SamplerHealth
 from telemetry.collector.sampler import Sampler
 from telemetry.collector.sources.base import Source
 from telemetry.errors import StoreBusy, StoreError
-from telemetry.model import Gap
+from telemetry.model import Gap, Item
 from telemetry.storage.store import SessionHealth, Store
 
 FLUSH_S = 0.2

@@ -8,9 +8,9 @@ import orjson
 from telemetry.collector.pipeline import Reducer
 from telemetry.errors import ImportRefused
 from telemetry.importers.base import Recording, Trace
-from telemetry.model import Gap, Sensors, Vitals
+from telemetry.model import Gap, Item, Sensors, Vitals
 from telemetry.storage import reader
-from telemetry.storage.store import Item, Store, open_store
+from telemetry.storage.store import Store, open_store
 
 GAP_FACTOR = 20  # a hole of that many usual spacings is a gap: power was not watched there
 LEAST_GAP_NS = 2_500_000_000

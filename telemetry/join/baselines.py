@@ -6,12 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
-
 from telemetry.analysis import (
     Baseline,
     Breaks,
-    EnergyCurve,
     Rows,
     baseline_between,
     energy_above,
@@ -20,7 +17,7 @@ from telemetry.analysis import (
 from telemetry.analysis.baselines import BaselineName
 from telemetry.errors import TraceError
 from telemetry.join.boards import Board
-from telemetry.join.energy import LOCAL
+from telemetry.join.energy import Path, curve_of, second_by_second
 from telemetry.model import Estimate
 from telemetry.storage import reader
 from telemetry.storage.reader import EDGE_NS, StoredDevice
@@ -41,18 +38,11 @@ async def idle_power(
     rows = await reader.rows_between(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
     starts = await reader.session_starts(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
     holes = await reader.gaps(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
-    curve = EnergyCurve.of(
-        Rows.of(rows),
-        path="counter" if device.energy_path == "counter" else "integral",
-        limits=board.limits,
-        breaks=Breaks.of(holes, starts),
-        integral_of=device.integral_of or "instant",
-        sensor=board.sensor,
-    )
-    edges_ns = np.arange(t0_ns, t1_ns + 1, S)
-    seconds = curve.energy(edges_ns[:-1], edges_ns[1:], LOCAL[curve.path])
+    path: Path = "counter" if device.energy_path == "counter" else "integral"
+    curve = curve_of(Rows.of(rows), Breaks.of(holes, starts), board, path, device.integral_of)
+    edges_ns, power_w = second_by_second(curve, t0_ns, t1_ns)
     try:
-        found = idle_baseline(cast(BaselineName, name), t_ns=edges_ns, power_w=seconds.value_j)
+        found = idle_baseline(cast(BaselineName, name), t_ns=edges_ns, power_w=power_w)
     except TraceError:
         return None
     return Estimate(

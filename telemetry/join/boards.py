@@ -20,7 +20,6 @@ class Board:
     limits: PowerLimits
     sensor: SensorProfile
     profile: DeviceProfile | None
-    calibration: Calibration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +38,6 @@ class Boards:
     def board(
         self,
         *,
-        uid: str,
         name: str,
         vbios: str | None,
         driver: str | None,
@@ -66,9 +64,7 @@ class Boards:
                 lag_ns=profile.lag_ns or 0,
                 average_covers_all=bool(profile.average_covers_all),
             )
-        return Board(
-            limits=limits, sensor=sensor, profile=profile, calibration=self.calibrations.get(uid, Calibration())
-        )
+        return Board(limits=limits, sensor=sensor, profile=profile)
 
 
 def load_boards(profiles: str, calibrations: str) -> Boards:

@@ -64,7 +64,7 @@ def device_json(
         "uid": device.uid,
         "name": device.name,
         "energy": energy,
-        "avg_power_w": None if energy["value_j"] is None or not duration_s else energy["value_j"] / duration_s,
+        "avg_power_w": average_w(energy["value_j"], duration_s),
         "peak_power_w": peak_power_w,
         "max_temperature_c": whole(max_temperature_c),
         "max_memory_used_bytes": whole(max_memory_used_bytes),
@@ -82,9 +82,9 @@ def bounds_json(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "lo": estimate.lo, "hi": estimate.hi}
 
 
-def average_w(energy: Estimate, duration_s: float) -> float | None:
+def average_w(energy_j: float | None, duration_s: float) -> float | None:
     """Return energy over duration, W; None without either."""
-    return None if energy.value is None or not duration_s else energy.value / duration_s
+    return None if energy_j is None or not duration_s else energy_j / duration_s
 
 
 def whole(number: float | None) -> int | None:

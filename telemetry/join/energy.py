@@ -92,17 +92,7 @@ def measure(
     Raises UsageError for a method that does not exist.
     """
     t0, t1, vitals = np.array([t0_ns]), np.array([t1_ns]), VitalsRows.of(trace.vitals)
-    curves = {
-        path: EnergyCurve.of(
-            trace.rows,
-            path=path,
-            limits=board.limits,
-            breaks=trace.breaks,
-            integral_of=trace.integral_of or "instant",
-            sensor=board.sensor,
-        )
-        for path in PATHS
-    }
+    curves = {path: curve_of(trace.rows, trace.breaks, board, path, trace.integral_of) for path in PATHS}
     both = {path: curve.energy(t0, t1) for path, curve in curves.items()}
     choice = choose_path(
         both["counter"],
@@ -121,9 +111,9 @@ def measure(
     )
     chosen = raise_flags(both[choice.path], flags)
     found = chosen if method == "auto" else raise_flags(_asked(curves, method, t0_ns, t1_ns), flags)
-    mean_w = float(found.value_j[0]) / max((t1_ns - t0_ns) / S, 1e-9)
+    seconds = (t1_ns - t0_ns) / S
+    mean_w = float(found.value_j[0]) / max(seconds, 1e-9)
     if trace.limit_w and np.isfinite(mean_w) and choice.path == "counter":
-        seconds = (t1_ns - t0_ns) / S
         found = raise_flags(found, checks.over_cap(mean_power_w=mean_w, duration_s=seconds, limit_w=trace.limit_w))
     residual = float(choice.residual[0])
     seen = [v for v in trace.vitals if t0_ns <= v.t_ns <= t1_ns + VITALS_NS]
@@ -142,6 +132,19 @@ def measure(
         },
         throttled_s={k: held for k, held in throttled_s(vitals, t0_ns, t1_ns).items() if np.isfinite(held)},
     )
+
+
+def curve_of(rows: Rows, breaks: Breaks, board: Board, path: Path, integral_of: str | None) -> EnergyCurve:
+    """Return the curve of one device's path, with what is known of its board."""
+    return EnergyCurve.of(
+        rows, path=path, limits=board.limits, breaks=breaks, integral_of=integral_of or "instant", sensor=board.sensor
+    )
+
+
+def second_by_second(curve: EnergyCurve, from_ns: int, to_ns: int) -> tuple[Ints, Floats]:
+    """Return the edges of an interval's whole seconds, (n + 1,), ns, and the mean power of each, (n,), W."""
+    edges_ns = np.arange(from_ns, to_ns + 1, S)
+    return edges_ns, curve.energy(edges_ns[:-1], edges_ns[1:], LOCAL[curve.path]).value_j
 
 
 def _asked(curves: Mapping[Path, EnergyCurve], method: str, t0_ns: int, t1_ns: int) -> EnergyEstimates:
@@ -206,8 +209,7 @@ def _unsteady(curve: EnergyCurve, v: VitalsRows, t0_ns: int, t1_ns: int) -> tupl
     """Return `unsteady` for a long interval whose last 30 s still moved; a short one is not asked."""
     if t1_ns - t0_ns < LONG_NS:
         return ()
-    edges_ns = np.arange(t1_ns - checks.STEADY_NS, t1_ns + 1, S)
-    power_w = curve.energy(edges_ns[:-1], edges_ns[1:], LOCAL[curve.path]).value_j
+    edges_ns, power_w = second_by_second(curve, t1_ns - checks.STEADY_NS, t1_ns)
     return checks.unsteady(t_ns=edges_ns[1:], power_w=power_w, v=v, t1_ns=t1_ns)
 
 

@@ -40,6 +40,7 @@ class _Facts:
     clock: WallClock
     alike: Mapping[tuple[Any, ...], int]  # measured runs that ended well, by their settings
     method: str
+    version: str  # of results that may be used
     known: dict[int, Board] = field(default_factory=dict)  # by device, as far as one was needed
 
 
@@ -69,6 +70,7 @@ async def report(
         clock=await reader.wall_clock(store),
         alike=await reader.runs_alike(store),
         method=method,
+        version=f"{ANALYSIS_VERSION}-{boards.version()}",
     )
     baselines = await _baselines(store, [run for run in every if run.runner == BASELINE], facts)
     documents: list[dict[str, Any]] = []
@@ -93,8 +95,7 @@ async def _results(
     """Return the devices and the results of some runs, by run; what is not kept yet is worked out and kept."""
     span = min(run.id for run in runs), max(run.id for run in runs)
     used = defaultdict(list, await reader.run_devices(store, *span))
-    version = f"{ANALYSIS_VERSION}-{facts.boards.version()}"
-    kept = {} if facts.method != "auto" else await reader.results(store, *span, version)
+    kept = {} if facts.method != "auto" else await reader.results(store, *span, facts.version)
     fresh = []
     for run in runs:
         if settled(kept.get(run.id, Results())):
@@ -104,7 +105,7 @@ async def _results(
         kept[run.id] = Results.of(rows)
         fresh += rows
     if fresh and facts.method == "auto" and not store.read_only:
-        await store.write_results(version, fresh)
+        await store.write_results(facts.version, fresh)
     return used, kept
 
 
@@ -190,7 +191,7 @@ def _run(
             )
             for d, of_device in zip(devices, true, strict=True)
         ],
-        "avg_power_w": average_w(energy, duration_s),
+        "avg_power_w": average_w(energy.value, duration_s),
         "peak_power_w": max(peaks) if len(peaks) == 1 else None,  # peaks of several devices need not meet
         "requests": {"ok": ok, "failed": failed},
         "uncounted_requests": uncounted,

@@ -16,7 +16,6 @@ async def board_of(store: Store, device: StoredDevice, boards: Boards) -> Board:
     """Return what is known of a device's board, all its readings considered."""
     least_mw, most_mw = await reader.power_range_mw(store, device.id)
     return boards.board(
-        uid=device.uid,
         name=device.name,
         vbios=device.vbios,
         driver=device.driver,

@@ -136,13 +136,11 @@ class WallClock:
         return next(wall_ns - offset for since, offset in reversed(self._steps) if wall_ns - offset >= since)
 
 
-_READING = "t_ns, power_instant_mw, power_average_mw, energy_mj, integral_uj, since_ns, latency_us"
-_DEVICE = (
-    "d.id, d.uid, d.name, d.boundary, d.simulated, d.energy_path, d.integral_of, d.power_limit_mw, d.vbios, d.driver"
-)
-_RUN = "id, uid, name, model, runner, batch_size, concurrency, warmup, start_ns, stop_ns, status, error, pid"
-
-
+# The columns are the records' fields, in their order.
+_READING = tuple(each.name for each in fields(ReadingRow))
+_DEVICE = tuple(each.name for each in fields(StoredDevice))
+_RUN = tuple(each.name for each in fields(StoredRun))
+_SESSION = tuple(each.name for each in fields(StoredSession))
 _VITALS = ("t_ns", "memory_temp_c", "power_max_mw", "power_min_mw", "polls", "misses")
 _REQUEST = tuple(each.name for each in fields(StoredRequest))
 _SENSORS = tuple(each.name for each in fields(Sensors) if each.name != "missing")
@@ -150,23 +148,22 @@ _SENSORS = tuple(each.name for each in fields(Sensors) if each.name != "missing"
 
 async def runs(store: Store) -> list[StoredRun]:
     """Return all runs, oldest first."""
-    found = await store.fetch(f"SELECT {_RUN} FROM run ORDER BY start_ns, id")
-    names = [name.strip() for name in _RUN.split(",")]
-    return [StoredRun(**dict(zip(names, row, strict=True)) | {"warmup": bool(row[7])}) for row in found]
+    found = await store.fetch(f"SELECT {', '.join(_RUN)} FROM run ORDER BY start_ns, id")
+    each = [dict(zip(_RUN, row, strict=True)) for row in found]
+    return [StoredRun(**run | {"warmup": bool(run["warmup"])}) for run in each]
 
 
-async def devices(store: Store, run: int | None = None) -> list[StoredDevice]:
-    """Return the devices of a run, or all."""
-    where = "JOIN run_device rd ON rd.device = d.id WHERE rd.run = ?" if run is not None else ""
-    found = await store.fetch(f"SELECT {_DEVICE} FROM device d {where} ORDER BY d.id", () if run is None else (run,))
-    names = [name.strip()[2:] for name in _DEVICE.split(",")]
-    return [StoredDevice(**dict(zip(names, row, strict=True)) | {"simulated": bool(row[4])}) for row in found]
+async def devices(store: Store) -> list[StoredDevice]:
+    """Return all devices."""
+    found = await store.fetch(f"SELECT {', '.join(_DEVICE)} FROM device ORDER BY id")
+    each = [dict(zip(_DEVICE, row, strict=True)) for row in found]
+    return [StoredDevice(**device | {"simulated": bool(device["simulated"])}) for device in each]
 
 
 async def rows_between(store: Store, device: int, from_ns: int, to_ns: int) -> list[ReadingRow]:
     """Return the readings of an interval, with the nearest one on each side."""
     found = await store.fetch(
-        f"SELECT {_READING} FROM reading WHERE device = ? AND t_ns BETWEEN "
+        f"SELECT {', '.join(_READING)} FROM reading WHERE device = ? AND t_ns BETWEEN "
         "coalesce((SELECT max(t_ns) FROM reading WHERE device = ? AND t_ns < ?), ?) AND "
         "coalesce((SELECT min(t_ns) FROM reading WHERE device = ? AND t_ns > ?), ?) ORDER BY t_ns",
         (device, device, from_ns, from_ns, device, to_ns, to_ns),
@@ -177,7 +174,7 @@ async def rows_between(store: Store, device: int, from_ns: int, to_ns: int) -> l
 async def rows_inside(store: Store, device: int, from_ns: int, to_ns: int, *, limit: int) -> list[ReadingRow]:
     """Return the first readings of an interval, at most so many."""
     found = await store.fetch(
-        f"SELECT {_READING} FROM reading WHERE device = ? AND t_ns BETWEEN ? AND ? ORDER BY t_ns LIMIT ?",
+        f"SELECT {', '.join(_READING)} FROM reading WHERE device = ? AND t_ns BETWEEN ? AND ? ORDER BY t_ns LIMIT ?",
         (device, from_ns, to_ns, limit),
     )
     return [_row(row) for row in found]
@@ -279,13 +276,12 @@ async def requests_in_chunks(store: Store, run: int) -> set[int]:
 async def sessions(store: Store) -> Sessions:
     """Return all collectors' sessions, by device."""
     found = await store.fetch(
-        "SELECT sd.device, s.source, s.start_ns, s.polls, s.missed, s.latency_p99_ns, s.cpu_ns, s.dropped_rows "
+        f"SELECT sd.device, {', '.join(f's.{name}' for name in _SESSION)} "
         "FROM session s JOIN session_device sd ON sd.session = s.id ORDER BY s.start_ns"
     )
-    names = ("source", "start_ns", "polls", "missed", "latency_p99_ns", "cpu_ns", "dropped_rows")
     by_device: dict[int, list[StoredSession]] = {}
     for device, *row in found:
-        by_device.setdefault(device, []).append(StoredSession(**dict(zip(names, row, strict=True))))
+        by_device.setdefault(device, []).append(StoredSession(**dict(zip(_SESSION, row, strict=True))))
     return Sessions(by_device)
 
 
@@ -327,7 +323,7 @@ async def results(store: Store, from_id: int, to_id: int, version: str) -> dict[
 
 
 def _row(row: Sequence[Any]) -> ReadingRow:
-    return ReadingRow(**dict(zip(_READING.split(", "), row, strict=True)))
+    return ReadingRow(**dict(zip(_READING, row, strict=True)))
 
 
 @cache

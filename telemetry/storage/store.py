@@ -19,10 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from telemetry import clock as clocks
 from telemetry.errors import StoreBusy, StoreError
-from telemetry.model import Device, Gap, ReadingRow, RequestRow, Result, Run, TokenChunk, Vitals
+from telemetry.model import Device, Item, ReadingRow, RequestRow, Result, Run, TokenChunk, Vitals
 from telemetry.storage import schema
-
-Item = tuple[str, ReadingRow | Vitals | Gap]
 
 BUSY_TIMEOUT_MS = 5000
 log = logging.getLogger("telemetry")
