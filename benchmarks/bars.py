@@ -33,7 +33,7 @@ from telemetry.collector.sources.simulated import simulated_library
 from telemetry.experiment import RecordedSink
 from telemetry.model import Device, Item, ReadingRow
 from telemetry.recorder import Recorder, RunRecorder
-from telemetry.runners import RequestSink, find_smollm2, open_llama
+from telemetry.runners import Prompt, RequestSink, find_smollm2, open_llama
 from telemetry.storage.store import Store, open_store
 
 S, PERIOD_NS, CALL_NS = 1_000_000_000, 20_000_000, 75_000
@@ -273,7 +273,7 @@ def recording_share(folder: Path) -> Iterator[Figure]:
             for k in range(DECODES + 1):
                 sinks = [_DecodeCost(None), _DecodeCost(RecordedSink(run))]
                 for sink in sinks if k % 2 else reversed(sinks):
-                    runner.generate([PROMPT], DECODE_TOKENS, [sink], threading.Event())
+                    runner.generate([Prompt(text=PROMPT, max_tokens=DECODE_TOKENS)], [sink], threading.Event())
                 if k:  # the first pair warms up
                     bare, recorded = sinks
                     ratios.append(recorded.thread_ns / bare.thread_ns)

@@ -9,7 +9,7 @@ from telemetry.errors import RunnerError
 from telemetry.join import BASELINE
 from telemetry.model import CountSource, FinishReason
 from telemetry.recorder import Recorder, RequestRecorder, RunRecorder
-from telemetry.runners import Runner, RunnerThread
+from telemetry.runners import Prompt, Runner, RunnerThread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,4 +126,5 @@ async def run_experiment(
 
 async def _answer(thread: RunnerThread, runner: Runner, run: RunRecorder, plan: Plan) -> None:
     sinks = [RecordedSink(run) for _ in plan.prompts]
-    await thread.call(runner.generate, plan.prompts, plan.max_tokens, sinks, thread.cancel)
+    prompts = [Prompt(text=text, max_tokens=plan.max_tokens) for text in plan.prompts]
+    await thread.call(runner.generate, prompts, sinks, thread.cancel)

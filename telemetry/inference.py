@@ -7,7 +7,7 @@ from typing import Any, Self
 from telemetry.errors import RunnerError, UserError
 from telemetry.model import CountSource, FinishReason
 from telemetry.monitor import EnergyMonitor
-from telemetry.runners import Runner
+from telemetry.runners import Prompt, Runner
 from telemetry.runners.llama_cpp import LlamaRunner
 
 
@@ -81,7 +81,7 @@ class EnergyEfficientInference:
         answers = [_Answer() for _ in prompts]
         self._runner.reset()
         self._monitor.start()
-        self._runner.generate(prompts, max_tokens, answers, threading.Event())
+        self._runner.generate([Prompt(text=p, max_tokens=max_tokens) for p in prompts], answers, threading.Event())
         measured = self._monitor.stop()
         for answer in answers:
             if answer.error is not None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from telemetry.errors import RunnerError, UsageError
+from telemetry.errors import RunnerError
 from telemetry.model import CountSource, FinishReason
-from telemetry.runners import Runner, RunnerThread
+from telemetry.runners import Prompt, Runner, RunnerThread
 
 
 class RecordingSink:
@@ -71,12 +71,17 @@ class RecordingSink:
         self._on_event(name)
 
 
+def prompts_of(prompts: Sequence[str], max_tokens: int) -> list[Prompt]:
+    """Return texts as prompts of one length."""
+    return [Prompt(text=text, max_tokens=max_tokens) for text in prompts]
+
+
 def ask(
     runner: Runner, prompts: Sequence[str], max_tokens: int, cancel: threading.Event | None = None
 ) -> list[RecordingSink]:
     """Answer the prompts and return what their sinks were told."""
     sinks = [RecordingSink() for _ in prompts]
-    runner.generate(prompts, max_tokens, sinks, cancel or threading.Event())
+    runner.generate(prompts_of(prompts, max_tokens), sinks, cancel or threading.Event())
     return sinks
 
 
@@ -130,7 +135,7 @@ class RunnerContract:
         cancel = threading.Event()
         cut = RecordingSink()
         cut_after_3 = RecordingSink(lambda name: cancel.set() if len(cut_after_3.token_ns) == 3 else None)
-        runner.generate(self.prompts, 8, [cut_after_3, cut], cancel)
+        runner.generate(prompts_of(self.prompts, 8), [cut_after_3, cut], cancel)
         assert (cut_after_3.finish_reason, cut_after_3.output_tokens) == ("cancelled", 3)
         assert len(cut_after_3.token_ns) == 3
         assert cut.events == ["end"]
@@ -140,20 +145,14 @@ class RunnerContract:
         (expected,) = ask(runner, self.prompts[:1], 4)
         cancel = threading.Event()
         sink = RecordingSink(lambda name: cancel.set() if name == "token" else None)
-        runner.generate(self.prompts[:1], 4, [sink], cancel)
+        runner.generate(prompts_of(self.prompts[:1], 4), [sink], cancel)
         runner.reset()
         (whole,) = ask(runner, self.prompts[:1], 4)
         assert (whole.finish_reason, whole.text, whole.cached_tokens) == ("length", expected.text, 0)
 
-    def test_nothing_to_generate_is_refused_before_anything_starts(self, runner: Runner) -> None:
-        sink = RecordingSink()
-        with pytest.raises(UsageError, match="at least 1 token"):
-            runner.generate(self.prompts[:1], 0, [sink], threading.Event())
-        assert sink.events == []
-
     def test_every_prompt_has_a_sink(self, runner: Runner) -> None:
         with pytest.raises(ValueError, match="argument"):
-            runner.generate(self.prompts, 1, [RecordingSink()], threading.Event())
+            runner.generate(prompts_of(self.prompts, 1), [RecordingSink()], threading.Event())
 
     def test_it_describes_itself_the_same_before_and_after_a_run(self, runner: Runner) -> None:
         before = runner.describe()
@@ -174,7 +173,9 @@ class RunnerContract:
 
         sink = RecordingSink(hold_the_first_token)
         async with RunnerThread() as thread:
-            task = asyncio.create_task(thread.call(runner.generate, self.prompts[:1], 8, [sink], thread.cancel))
+            task = asyncio.create_task(
+                thread.call(runner.generate, prompts_of(self.prompts[:1], 8), [sink], thread.cancel)
+            )
             await running.wait()
             task.cancel()
             await asyncio.wait({task})

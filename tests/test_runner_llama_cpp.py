@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from chain_gguf import STORY, Chain, write_chain_gguf
-from runner_contract import RecordingSink, RunnerContract, ask
+from runner_contract import RecordingSink, RunnerContract, ask, prompts_of
 
 from telemetry.errors import RunnerError
 from telemetry.runners import LlamaRunner, find_smollm2, open_llama
@@ -241,7 +241,7 @@ def test_a_fault_of_the_recording_is_not_taken_for_one_of_the_engine(runner: Lla
             raise ValueError("no space left")
 
     with pytest.raises(ValueError, match="no space left"):
-        runner.generate(["Once"], 3, [RecordingSink(break_down)], threading.Event())
+        runner.generate(prompts_of(["Once"], 3), [RecordingSink(break_down)], threading.Event())
     (sink,) = ask(runner, ["Once"], 100)
     assert sink.output_tokens == 42
 

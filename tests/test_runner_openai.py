@@ -21,7 +21,7 @@ import pytest
 from chain_gguf import STORY, Chain, write_chain_gguf
 from hypothesis import given
 from hypothesis import strategies as st
-from runner_contract import RecordingSink, RunnerContract, ask
+from runner_contract import RecordingSink, RunnerContract, ask, prompts_of
 from scripted_server import (
     CUT,
     DONE,
@@ -342,7 +342,7 @@ def test_a_fault_of_the_recording_is_not_taken_for_one_of_the_server() -> None:
     with ScriptedServer(counting) as server:
         runner = open_openai(server.url, "m", load=Load(concurrency=2))
         with pytest.raises(ValueError, match="no space left"):
-            runner.generate(["a", "b"], 3, [RecordingSink(break_down), RecordingSink()], threading.Event())
+            runner.generate(prompts_of(["a", "b"], 3), [RecordingSink(break_down), RecordingSink()], threading.Event())
 
 
 def test_a_cancel_ends_also_what_waits_for_a_silent_server_or_for_a_place() -> None:
@@ -354,7 +354,7 @@ def test_a_cancel_ends_also_what_waits_for_a_silent_server_or_for_a_place() -> N
 
     with ScriptedServer(answer) as server:
         sinks = [RecordingSink(), RecordingSink()]
-        open_openai(server.url, "m").generate(["a", "b"], 3, sinks, cancel)
+        open_openai(server.url, "m").generate(prompts_of(["a", "b"], 3), sinks, cancel)
         assert server.prompts == ["a"]
     assert [sink.events for sink in sinks] == [["start", "end"], ["end"]]
     assert [sink.finish_reason for sink in sinks] == ["cancelled", "cancelled"]

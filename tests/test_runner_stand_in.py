@@ -3,7 +3,8 @@
 import pytest
 from runner_contract import RunnerContract, ask
 
-from telemetry.runners import StandInRunner
+from telemetry.errors import UsageError
+from telemetry.runners import Prompt, StandInRunner
 
 
 class TestStandIn(RunnerContract):
@@ -25,3 +26,8 @@ def test_it_counts_its_own_words_and_cannot_be_taken_for_a_model() -> None:
     (sink,) = ask(runner, ["three words here"], 2)
     assert (sink.input_tokens, sink.text) == (3, "watt watt ")
     assert (runner.describe().runner, runner.describe().model) == ("stand-in", "paced stand-in (no model)")
+
+
+def test_a_prompt_that_may_have_no_token_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least 1 token"):
+        Prompt(text="Once", max_tokens=0)

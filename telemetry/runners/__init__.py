@@ -1,6 +1,6 @@
 """Stream two: prompts in, timed tokens out. Engines are imported only by the functions that open them."""
 
-from telemetry.runners.base import RequestSink, Runner, RunnerInfo
+from telemetry.runners.base import Prompt, RequestSink, Runner, RunnerInfo
 from telemetry.runners.llama_cpp import EngineCounters, LlamaRunner, open_llama
 from telemetry.runners.openai import Arrival, Load, OpenAIRunner, open_openai
 from telemetry.runners.prompts import read_prompts
@@ -14,6 +14,7 @@ __all__ = [
     "LlamaRunner",
     "Load",
     "OpenAIRunner",
+    "Prompt",
     "RequestSink",
     "Runner",
     "RunnerInfo",

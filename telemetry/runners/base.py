@@ -30,6 +30,27 @@ class RunnerInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One text to be answered, and how far.
+
+    stop: strings that end the answer; the tokens that spelt one were generated and count, its text is left out.
+    due_s: when it is to be asked, after the run's start; None: as the runner's load has it.
+    Raises UsageError for `max_tokens` below 1.
+    """
+
+    text: str
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    due_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise UsageError(
+                f"max_tokens is {self.max_tokens}, and a prompt is answered with at least 1 token. Give 1 or more."
+            )
+
+
 class RequestSink(Protocol):
     """Takes what happens to one prompt, in this order: start, prompt, token or chunk …, then end or fail.
 
@@ -82,14 +103,11 @@ class Runner(Protocol):
         """Return what answers the prompts. Cheap; may be called before, between and after runs."""
         ...
 
-    def generate(
-        self, prompts: Sequence[str], max_tokens: int, sinks: Sequence[RequestSink], cancel: threading.Event
-    ) -> None:
-        """Answer every prompt with at most `max_tokens` tokens each, and block until it is done.
+    def generate(self, prompts: Sequence[Prompt], sinks: Sequence[RequestSink], cancel: threading.Event) -> None:
+        """Answer every prompt, and block until it is done.
 
         A prompt that cannot be answered fails its own sink and leaves the others alone. Once `cancel` is
         set, the answer under way ends as `cancelled`, and so do those not begun, without a token.
-        Raises UsageError for `max_tokens` below 1.
         """
         ...
 
@@ -103,19 +121,16 @@ class Runner(Protocol):
 
 
 def answer_in_turn(
-    prompts: Sequence[str],
-    max_tokens: int,
+    prompts: Sequence[Prompt],
     sinks: Sequence[RequestSink],
     cancel: threading.Event,
-    answer: Callable[[str, RequestSink], None],
+    answer: Callable[[Prompt, RequestSink], None],
 ) -> None:
     """Answer prompts one after another, for the engines that compute no batches.
 
     `answer` ends the sink, or raises RunnerError, which fails that sink alone.
-    Raises UsageError for `max_tokens` below 1, ValueError for unequal numbers of prompts and sinks.
+    Raises ValueError for unequal numbers of prompts and sinks.
     """
-    if max_tokens < 1:
-        raise UsageError(f"max_tokens is {max_tokens}, and a run generates at least 1 token. Give 1 or more.")
     for prompt, sink in zip(prompts, sinks, strict=True):
         if cancel.is_set():
             sink.end(time.monotonic_ns(), finish_reason="cancelled", output_tokens=0, count_source="ids", text="")

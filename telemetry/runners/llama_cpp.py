@@ -19,7 +19,7 @@ from typing import Any
 
 from telemetry.errors import RunnerError
 from telemetry.model import FinishReason
-from telemetry.runners.base import RequestSink, RunnerInfo, answer_in_turn
+from telemetry.runners.base import Prompt, RequestSink, RunnerInfo, answer_in_turn
 from telemetry.runners.llama_engine import check_gguf, engine_errors, import_engine
 
 ALL_LAYERS = -1
@@ -126,15 +126,12 @@ class LlamaRunner:
             },
         )
 
-    def generate(
-        self, prompts: Sequence[str], max_tokens: int, sinks: Sequence[RequestSink], cancel: threading.Event
-    ) -> None:
+    def generate(self, prompts: Sequence[Prompt], sinks: Sequence[RequestSink], cancel: threading.Event) -> None:
         """Answer the prompts greedily, one after another: see `Runner.generate`.
 
         A cancel is noticed at the next token, or between two pieces of `batch_tokens` of a long prompt.
         """
-        answer = functools.partial(self._answer, max_tokens=max_tokens, cancel=cancel)
-        answer_in_turn(prompts, max_tokens, sinks, cancel, answer)
+        answer_in_turn(prompts, sinks, cancel, functools.partial(self._answer, cancel=cancel))
 
     def reset(self) -> None:
         """Drop the prompt cache and set the engine's counters to zero."""
@@ -156,10 +153,10 @@ class LlamaRunner:
         if self._owned:
             self._llama.close()
 
-    def _answer(self, prompt: str, sink: RequestSink, *, max_tokens: int, cancel: threading.Event) -> None:
-        ids = self._tokenize(prompt)
+    def _answer(self, prompt: Prompt, sink: RequestSink, *, cancel: threading.Event) -> None:
+        ids = self._tokenize(prompt.text)
         # The last token is sampled and never fed back, so it needs no place in the context.
-        limit = min(max_tokens, self._context - len(ids) + 1)
+        limit = min(prompt.max_tokens, self._context - len(ids) + 1)
         output: list[int] = []
         reason: FinishReason = "length"
         self._llama.reset()  # else a prefix shared with the last prompt costs nothing, and phases lie

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from telemetry.errors import RunnerError
 from telemetry.model import FinishReason
-from telemetry.runners.base import RequestSink, RunnerInfo, answer_in_turn
+from telemetry.runners.base import Prompt, RequestSink, RunnerInfo, answer_in_turn
 
 WORD = "watt "
 
@@ -35,12 +35,9 @@ class StandInRunner:
             },
         )
 
-    def generate(
-        self, prompts: Sequence[str], max_tokens: int, sinks: Sequence[RequestSink], cancel: threading.Event
-    ) -> None:
+    def generate(self, prompts: Sequence[Prompt], sinks: Sequence[RequestSink], cancel: threading.Event) -> None:
         """Emit `max_tokens` tokens for every prompt: see `Runner.generate`."""
-        answer = functools.partial(self._answer, max_tokens=max_tokens, cancel=cancel)
-        answer_in_turn(prompts, max_tokens, sinks, cancel, answer)
+        answer_in_turn(prompts, sinks, cancel, functools.partial(self._answer, cancel=cancel))
 
     def reset(self) -> None:
         """Do nothing: there is nothing to forget."""
@@ -48,8 +45,8 @@ class StandInRunner:
     def close(self) -> None:
         """Do nothing: there is nothing to free."""
 
-    def _answer(self, prompt: str, sink: RequestSink, *, max_tokens: int, cancel: threading.Event) -> None:
-        words = len(prompt.split())
+    def _answer(self, prompt: Prompt, sink: RequestSink, *, cancel: threading.Event) -> None:
+        words = len(prompt.text.split())
         if not words:
             raise RunnerError("The prompt is empty, and there is nothing to answer. Give it some text.")
         started_ns = time.monotonic_ns()
@@ -58,7 +55,7 @@ class StandInRunner:
         first_ns = started_ns + round(words * self._prefill_s_per_token * 1e9)
         count = 0
         reason: FinishReason = "length"
-        while count < max_tokens:
+        while count < prompt.max_tokens:
             due_ns = first_ns + round(count * self._token_interval_s * 1e9)
             if cancel.wait(max(0, due_ns - time.monotonic_ns()) / 1e9):
                 reason = "cancelled"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from telemetry.errors import RunnerError, UsageError
-from telemetry.runners.base import RequestSink, RunnerInfo
+from telemetry.errors import RunnerError
+from telemetry.runners.base import Prompt, RequestSink, RunnerInfo
 from telemetry.runners.openai.arrivals import Arrival, arrivals_s
 from telemetry.runners.openai.asking import Form, RequestFailed, ask
 from telemetry.runners.openai.chunks import Tally, finish_reason
@@ -60,22 +60,18 @@ class OpenAIRunner:
         """Return what the server told of itself when it was opened, and how it is asked."""
         return self._info
 
-    def generate(
-        self, prompts: Sequence[str], max_tokens: int, sinks: Sequence[RequestSink], cancel: threading.Event
-    ) -> None:
+    def generate(self, prompts: Sequence[Prompt], sinks: Sequence[RequestSink], cancel: threading.Event) -> None:
         """Answer the prompts, `concurrency` at once: see `Runner.generate`.
 
         A cancel is noticed at the next chunk, or within 20 ms of silence; it closes the connections, and the
         server stops in its own time.
         """
-        if max_tokens < 1:
-            raise UsageError(f"max_tokens is {max_tokens}, and a run generates at least 1 token. Give 1 or more.")
         pairs = list(zip(prompts, sinks, strict=True))
         if not pairs:
             return
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
             try:
-                loop.run(self._answer_all(pairs, max_tokens, cancel))
+                loop.run(self._answer_all(pairs, cancel))
             except BaseExceptionGroup as faults:  # of the recording; what is wrong with a request its sink is told
                 raise faults.exceptions[0] from None
 
@@ -85,14 +81,12 @@ class OpenAIRunner:
     def close(self) -> None:
         """Do nothing: a run leaves no connection open."""
 
-    async def _answer_all(
-        self, pairs: Sequence[tuple[str, RequestSink]], max_tokens: int, cancel: threading.Event
-    ) -> None:
+    async def _answer_all(self, pairs: Sequence[tuple[Prompt, RequestSink]], cancel: threading.Event) -> None:
         load = self._load
         begin_ns = time.monotonic_ns()
         due_s = arrivals_s(len(pairs), arrival=load.arrival, rate=load.rate, seed=load.seed)
         async with self._connect() as client, asyncio.TaskGroup() as group:
-            asking = _Asking(client, self._form, load, max_tokens, cancel)
+            asking = _Asking(client, self._form, load, cancel)
             answers = [
                 group.create_task(self._in_turn(asking, prompt, sink, begin_ns + round(due * 1e9)))
                 for (prompt, sink), due in zip(pairs, due_s, strict=True)
@@ -101,7 +95,7 @@ class OpenAIRunner:
             await asyncio.wait(answers)
             watch.cancel()
 
-    async def _in_turn(self, asking: "_Asking", prompt: str, sink: RequestSink, due_ns: int) -> None:
+    async def _in_turn(self, asking: "_Asking", prompt: Prompt, sink: RequestSink, due_ns: int) -> None:
         """Answer one prompt when it is due and has a place, and end its sink whatever happens."""
         tally = Tally(sink)
         try:
@@ -110,7 +104,7 @@ class OpenAIRunner:
                 sink.submit(due_ns)
             ended_ns = await asking.answer(prompt, sink, tally)
             tokens, counted_by = tally.total()
-            reason = finish_reason(tally.finish, tokens=tokens, max_tokens=asking.max_tokens)
+            reason = finish_reason(tally.finish, tokens=tokens, max_tokens=prompt.max_tokens)
         except asyncio.CancelledError:
             if not asking.cancel.is_set():
                 raise
@@ -125,21 +119,19 @@ class OpenAIRunner:
 class _Asking:
     """What all requests of a run share."""
 
-    def __init__(
-        self, client: "httpx.AsyncClient", form: Form, load: Load, max_tokens: int, cancel: threading.Event
-    ) -> None:
+    def __init__(self, client: "httpx.AsyncClient", form: Form, load: Load, cancel: threading.Event) -> None:
         self._client, self._form, self._load = client, form, load
         self._places = asyncio.Semaphore(load.concurrency)
-        self.max_tokens, self.cancel = max_tokens, cancel
+        self.cancel = cancel
 
-    async def answer(self, prompt: str, sink: RequestSink, tally: Tally) -> int:
+    async def answer(self, prompt: Prompt, sink: RequestSink, tally: Tally) -> int:
         """Wait for a place and ask until there is an answer or no try is left; return when it ended, ns."""
         async with self._places:
             if self.cancel.is_set():
                 raise asyncio.CancelledError
-            if not prompt.strip():
+            if not prompt.text.strip():
                 raise RunnerError("The prompt is empty, and there is nothing to answer. Give it some text.")
-            body = self._form.body(prompt, self.max_tokens)
+            body = self._form.body(prompt.text, prompt.max_tokens)
             sink.start(time.monotonic_ns())
             for tries_left in range(self._load.retries, -1, -1):
                 try:
