@@ -164,6 +164,17 @@ class Run:
     devices: tuple[str, ...] = ()  # UIDs of the devices whose energy belongs to the run
     environment: str | None = None  # hash of the environment
     pid: int | None = None
+    flags: tuple[str, ...] = ()  # what speaks against the run before it has begun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Runs that were planned together: what was to be done, as it was asked for."""
+
+    uid: str
+    name: str
+    plan: Mapping[str, Any]
+    plan_hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

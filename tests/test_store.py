@@ -103,7 +103,10 @@ async def test_a_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("revision", "words"),
     [
-        ("0000", r"made by an older version \(revision 0000, this one writes \d+\)\. Export it"),
+        (
+            "0000",
+            r"made by an older version \(revision 0000, this one writes \d+\)\. Bring it up to date with `telemetry db upgrade`",
+        ),
         ("9999", r"made by a newer version \(revision 9999, this one knows \d+\)\. Upgrade telemetry"),
     ],
 )
@@ -270,3 +273,36 @@ async def test_a_killed_collector_loses_nothing_committed_and_the_next_marks_it_
     after = rows(path, "SELECT * FROM reading")
     assert set(committed) <= set(after)
     assert len(after) > len(committed)
+
+
+def of_first_version(path: Path) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"PRAGMA application_id={schema.APPLICATION_ID}")
+        schema.migrate(connection, "0001")
+        connection.exec_driver_sql("INSERT INTO host (machine, name) VALUES ('m', 'kept')")
+    engine.dispose()
+
+
+async def test_an_older_store_is_brought_up_to_date_with_all_it_holds_and_kept_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    of_first_version(path)
+    before = path.read_bytes()
+    assert schema.upgrade(path) == ("0001", tmp_path / "t.db.0001")
+    async with await open_store(path) as store:
+        assert ("kept",) in [tuple(row) for row in await store.fetch("SELECT name FROM host")]
+        assert await store.fetch("SELECT * FROM experiment") == []
+    assert (tmp_path / "t.db.0001").read_bytes() == before
+    assert schema.upgrade(path) is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.db", "t.db.0001"]
+
+
+def test_an_older_store_that_is_being_written_to_is_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    of_first_version(path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"cannot be brought up to date: .*left as it was"):
+            schema.upgrade(path)
+    assert rows(path, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert [p.name for p in tmp_path.iterdir()] == ["t.db"]

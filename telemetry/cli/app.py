@@ -2,7 +2,7 @@
 
 import typer
 
-from telemetry.cli import baseline, collect, data, demo, doctor, probe, reading, run
+from telemetry.cli import baseline, collect, data, db, demo, doctor, probe, reading, run
 
 app = typer.Typer(
     name="telemetry",
@@ -26,6 +26,9 @@ app.command("report")(reading.report)
 app.command("window")(reading.window)
 app.command("sql")(data.sql)
 app.command("import")(data.import_files)
+db_app = typer.Typer(help="Look after a store.", no_args_is_help=True)
+db_app.command("upgrade")(db.upgrade)
+app.add_typer(db_app, name="db")
 app.command("doctor")(doctor.doctor)
 app.command("config")(doctor.config)
 app.command("probe")(probe.probe)

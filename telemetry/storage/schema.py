@@ -3,7 +3,7 @@
 import fcntl
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine
@@ -12,7 +12,7 @@ from telemetry.errors import StoreError
 from telemetry.storage import migrations
 
 APPLICATION_ID = 0x544C4D54  # "TLMT", so that `file` and we know our own
-HEAD = "0001"
+HEAD = "0002"
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:
@@ -59,6 +59,47 @@ def create(path: Path) -> None:
             draft.unlink(missing_ok=True)
 
 
+def upgrade(path: Path) -> tuple[str, Path] | None:
+    """Bring a store of an older version up to date; return that version and where the old file is kept.
+
+    None where it is up to date. The work is done on a copy that then takes the store's place: a crash leaves one or
+    the other. Raises StoreError for what is no store, is of a newer version, or is being written to.
+    """
+    check(path)
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0.2)) as old:
+        found = old.execute("SELECT version_num FROM alembic_version").fetchone()
+        revision = str(found[0]) if found else "none"
+        if revision == HEAD:
+            return None
+        if revision > HEAD:
+            check_revision(str(path), revision)
+        draft, kept = path.with_name(f".{path.name}.{os.getpid()}.new"), path.with_name(f"{path.name}.{revision}")
+        try:
+            if old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise sqlite3.OperationalError("another process has it open")
+            old.execute("PRAGMA locking_mode=EXCLUSIVE")
+            old.execute("BEGIN EXCLUSIVE")  # nobody writes between the copy and its taking the place
+            old.execute("COMMIT")
+            old.execute("VACUUM INTO ?", (str(draft),))
+            engine = create_engine(f"sqlite:///{draft}")
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+                migrate(connection)
+            with engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            engine.dispose()
+            kept.hardlink_to(path)
+            draft.replace(path)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"{path} cannot be brought up to date: {error}. It was left as it was: stop what uses it, and see that "
+                f"its folder has room for a second copy and holds no {kept.name}."
+            ) from error
+        finally:
+            draft.unlink(missing_ok=True)
+    return revision, kept
+
+
 def put_in_place(draft: Path, path: Path) -> bool:
     """Make a whole store the one at `path` where there is none; return whether it was needed. The draft is gone."""
     folder = os.open(path.parent, os.O_RDONLY)
@@ -102,7 +143,7 @@ def check_revision(path: str, revision: str | None) -> None:
     if revision is None or revision < HEAD:
         raise StoreError(
             f"{path} was made by an older version (revision {revision or 'none'}, this one writes {HEAD}). "
-            "Export it with the version that made it, or start a new store with --store."
+            "Bring it up to date with `telemetry db upgrade`, or start a new store with --store."
         )
     raise StoreError(
         f"{path} was made by a newer version (revision {revision}, this one knows {HEAD}). "

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from telemetry import clock as clocks
 from telemetry.errors import StoreBusy, StoreError
-from telemetry.model import Device, Item, ReadingRow, RequestRow, Result, Run, TokenChunk, Vitals
+from telemetry.model import Device, Experiment, Item, ReadingRow, RequestRow, Result, Run, TokenChunk, Vitals
 from telemetry.storage import schema
 
 BUSY_TIMEOUT_MS = 5000
@@ -326,17 +326,29 @@ class Store:
         columns = (
             "uid", "name", "experiment", "model", "runner", "quantisation", "batch_size", "concurrency",
             "warmup", "repeat", "position", "settings", "environment", "host", "pid", "start_ns", "stop_ns", "status",
+            "flags",
         )  # fmt: skip
         row = (
             run.uid, run.name, run.experiment, run.model, run.runner, run.quantisation, run.batch_size,
             run.concurrency, run.warmup, run.repeat, run.position, _json(run.settings), run.environment,
-            self._host, run.pid, run.start_ns, stop_ns, status,
+            self._host, run.pid, run.start_ns, stop_ns, status, _json(run.flags),
         )  # fmt: skip
         found = await c.exec_driver_sql(_insert("run", columns, "RETURNING id"), row)
         number: int = found.scalar_one()
         for uid in run.devices:
             await c.exec_driver_sql("INSERT INTO run_device SELECT ?, id FROM device WHERE uid = ?", (number, uid))
         return number
+
+    async def write_environment(self, digest: str, snapshot: Mapping[str, Any]) -> None:
+        """Keep what a run's environment was, under its hash."""
+        async with self._transaction() as c:
+            await c.exec_driver_sql("INSERT OR IGNORE INTO environment VALUES (?, ?)", (digest, _json(snapshot)))
+
+    async def write_experiment(self, experiment: Experiment) -> None:
+        """Write what an experiment is to do."""
+        row = (experiment.uid, experiment.name, _json(experiment.plan), experiment.plan_hash, self.clock.now_ns())
+        async with self._transaction() as c:
+            await c.exec_driver_sql("INSERT INTO experiment VALUES (?, ?, ?, ?, ?)", row)
 
     async def write_events(
         self,

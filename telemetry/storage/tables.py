@@ -180,6 +180,24 @@ run = Table(
     Column("stop_ns", BigInteger),
     Column("status", Text, nullable=False),  # open, ok, failed
     Column("error", Text),
+    Column("flags", Text, nullable=False, server_default="[]"),  # what spoke against the run while it was recorded
+)
+
+environment = Table(
+    "environment",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("snapshot", Text, nullable=False),
+)
+
+experiment = Table(
+    "experiment",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("plan_hash", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
 )
 
 run_device = Table(
