@@ -7,7 +7,7 @@ INSTALL := $(PYTHON_VENV) -m pip --disable-pip-version-check install -qq --no-wa
 STAMPS := $(VENV)/stamps
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean engine
+.PHONY: help demo test lint lock clean engine transformers
 .NOTPARALLEL: # two pips in one environment tread on each other
 
 help: ## list the targets
@@ -16,7 +16,7 @@ help: ## list the targets
 demo: $(STAMPS)/package engine ## install what is missing, then measure a small model and show its report
 	@$(VENV)/bin/telemetry demo
 
-test: $(STAMPS)/dev engine ## run the tests with the locked tools
+test: $(STAMPS)/dev engine transformers ## run the tests with the locked tools
 	@$(VENV)/bin/pytest
 
 lint: $(STAMPS)/dev ## check style, format, types and import contracts
@@ -39,6 +39,13 @@ clean: ## remove .venv and everything that tools have cached here; the built eng
 # Never fails: without an engine the demo has its stand-in, the tests skip aloud, and .ci/run fails on that skip.
 engine: $(STAMPS)/venv
 	@$(PYTHON_VENV) tools/install_engine.py || echo "Going on without llama.cpp." >&2
+
+# Never fails either. For the tests alone: the demo does not wait for it. Without hashes: torch differs by GPU.
+transformers: $(STAMPS)/dev
+	@cmp -s tools/transformers.txt $(STAMPS)/transformers || { \
+		echo "Installing torch and transformers into $(VENV); this takes a minute or two." && \
+		$(INSTALL) --requirement tools/transformers.txt && cp tools/transformers.txt $(STAMPS)/transformers; \
+	} || echo "Going on without transformers." >&2
 
 $(STAMPS)/venv: tools/make_venv.sh
 	@tools/make_venv.sh $(VENV)

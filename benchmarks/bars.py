@@ -1,6 +1,6 @@
 """Measures what telemetry itself costs, against the bars in docs/benchmarks.md, and prints a table.
 
-Run it as `python benchmarks/bars.py`; it takes about three minutes, needs no GPU and leaves nothing behind.
+Run it as `python benchmarks/bars.py`; it takes about six minutes, needs no GPU and leaves nothing behind.
 What can be a ratio is one: both sides are measured in turn, in one run, on one machine.
 """
 
@@ -33,7 +33,16 @@ from telemetry.collector.sources.simulated import simulated_library
 from telemetry.experiment import RecordedSink
 from telemetry.model import Device, Item, ReadingRow
 from telemetry.recorder import Recorder, RunRecorder
-from telemetry.runners import Prompt, RequestSink, find_smollm2, open_llama
+from telemetry.runners import (
+    Prompt,
+    RequestSink,
+    Runner,
+    RunnerThread,
+    StandInRunner,
+    TransformersRunner,
+    find_smollm2,
+    open_llama,
+)
 from telemetry.storage.store import Store, open_store
 
 S, PERIOD_NS, CALL_NS = 1_000_000_000, 20_000_000, 75_000
@@ -46,6 +55,8 @@ DECODES, DECODE_TOKENS = 24, 64
 PROMPT = "Once upon a time there was a river, and"
 STREAMS, TICK_S, TICK_TOKENS, FLOOD_S, FLOODS = 50, 0.02, 21, 5, 3  # 50 streams of 1,050 tokens a second each
 STARTS, MEMORY_S = 15, 8
+GENERATE_S = 12
+ENGINES = {"no engine": "telemetry", "stand-in": "telemetry", "llama": "llama_cpp", "transformers": "transformers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +89,7 @@ def main() -> None:
         os.environ["TELEMETRY_RUNTIME_DIR"] = folder
         sections = (
             reading_size, token_size, write_path, flood, event_cost, recording_share, start_up, collector_cost,
+            beside_generation,
         )  # fmt: skip
         for section in sections:
             for figure in section(Path(folder)):
@@ -478,6 +490,93 @@ async def _collect_for_a_while(path: Path, border: str) -> _Cost:
         kept_pct=100 * status.health.polls / (status.health.polls + status.health.missed),
         lateness_ms=tuple(late / 1e6 for late in lateness_ns),
     )
+
+
+def beside_generation(folder: Path) -> Iterator[Figure]:
+    """What is left of a collector's schedule while a model in the same process generates, on one thread."""
+    spawn = multiprocessing.get_context("spawn")
+    for engine, module in ENGINES.items():
+        beside: list[_Beside] = []
+        what = f"8 GPUs beside {engine} in the same process"
+        if importlib.util.find_spec(module) is None or (engine == "llama" and find_smollm2() is None):
+            what += " (it is not installed)"
+        else:
+            with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+                paths = [str(folder / f"beside-{engine}-{k}.db") for k in range(COLLECTORS)]
+                beside = list(pool.map(_collect_beside, paths, [engine] * COLLECTORS))
+        yield Figure(what=f"{what}: deadlines kept", unit="%", bar="≥ 99 %",
+                     samples=[one.kept_pct for one in beside], kept=lambda v: v >= 99)  # fmt: skip
+        yield Figure(what=f"{what}: p99 lateness, each GPU", unit="ms", bar="≤ 5 ms",
+                     samples=[late for one in beside for late in one.lateness_ms], kept=lambda v: v <= 5)  # fmt: skip
+        if engine != "no engine":
+            yield Figure(what=f"{what}: tokens per second", unit="tokens", bar="–",
+                         samples=[one.tokens_s for one in beside])  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Beside:
+    kept_pct: float
+    lateness_ms: tuple[float, ...]
+    tokens_s: float
+
+
+def _collect_beside(path: str, engine: str) -> _Beside:
+    return asyncio.run(_collect_while_generating(Path(path), engine))
+
+
+async def _collect_while_generating(path: Path, engine: str) -> _Beside:
+    spec = f"simulated:h200,gpus={GPUS},wave=square:100:650:0.7:0.4"
+    async with RunnerThread() as thread:
+        runner = None if engine == "no engine" else await thread.call(_open, engine)
+        recorder = Recorder(path, source=spec, interval=PERIOD_NS / S)
+        async with recorder, recorder.run(model=engine) as run:
+            generating = asyncio.ensure_future(thread.call(_generate_on, runner, run, thread.cancel))
+            await asyncio.sleep(GENERATE_S)
+            thread.cancel.set()
+            tokens_s = await generating
+            assert recorder.collector is not None
+            status = recorder.collector.status()
+        if runner is not None:
+            await thread.call(runner.close)
+    return _Beside(
+        kept_pct=100 * status.health.polls / (status.health.polls + status.health.missed),
+        lateness_ms=tuple(health.spread.lateness_p99_ns / 1e6 for _, health in status.devices),
+        tokens_s=tokens_s,
+    )
+
+
+def _generate_on(runner: Runner | None, run: RunRecorder, cancel: threading.Event) -> float:
+    """Answer the same prompt until the cancel; return tokens per second."""
+    answers, began = 0, time.monotonic()
+    while runner is not None and not cancel.is_set():
+        runner.generate([Prompt(text=PROMPT, max_tokens=DECODE_TOKENS)], [RecordedSink(run)], cancel)
+        answers += 1
+    return max(0, answers - 1) * DECODE_TOKENS / (time.monotonic() - began)  # the last one was cut short
+
+
+def _open(engine: str) -> Runner:
+    if engine == "stand-in":
+        return StandInRunner()
+    path = find_smollm2()
+    if engine == "llama" and path is not None:
+        return open_llama(path, threads=1, context=512)
+    return _random_transformers()
+
+
+def _random_transformers() -> TransformersRunner:
+    """Return a model of 47 M random weights: they compute as much as any, and no weights are on hand to load."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=32_000, hidden_size=512, intermediate_size=1536, num_hidden_layers=8,
+                         num_attention_heads=8, eos_token_id=None)  # fmt: skip
+    return TransformersRunner.wrap(LlamaForCausalLM(config).eval(), PreTrainedTokenizerFast(tokenizer_object=tokenizer))
 
 
 def _memory_mib(path: Path) -> float:

@@ -1,4 +1,4 @@
-"""EnergyEfficientInference: what one answer of a model cost."""
+"""EnergyEfficientInference: what the answers of a model cost."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,7 @@ from typing import Any, Self
 from telemetry.errors import RunnerError, UserError
 from telemetry.model import CountSource, FinishReason
 from telemetry.monitor import EnergyMonitor
-from telemetry.runners import Prompt, Runner
-from telemetry.runners.llama_cpp import LlamaRunner
+from telemetry.runners import LlamaRunner, Prompt, Runner, TransformersRunner
 
 
 class _Answer:
@@ -17,23 +16,22 @@ class _Answer:
     def __init__(self) -> None:
         self.text = ""
         self.tokens = self.input_tokens = 0
-        self.first_ns: int | None = None
         self.error: RunnerError | None = None
 
     def submit(self, mono_ns: int) -> None:
         pass
 
     def start(self, mono_ns: int) -> None:
-        self.started_ns = mono_ns
+        pass
 
     def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None:
         self.input_tokens = input_tokens
 
     def token(self, mono_ns: int) -> None:
-        self.first_ns = self.first_ns or mono_ns
+        pass
 
     def chunk(self, mono_ns: int, tokens: int | None) -> None:
-        self.token(mono_ns)
+        pass
 
     def end(
         self,
@@ -51,37 +49,37 @@ class _Answer:
 
 
 class EnergyEfficientInference:
-    """Generates with a `llama_cpp.Llama` and measures the GPU's energy meanwhile.
+    """Generates with a transformers model or a `llama_cpp.Llama` and measures the GPU's energy meanwhile.
 
-    `tokenizer` is for transformers models, which the runners of a later version bring; a Llama has its own.
-    Use it as a context manager, or `close` it. Raises UserError for a model of another kind, and what
-    EnergyMonitor raises.
+    `tokenizer` is a transformers model's own; a Llama has it within. Give the `gpu_id` of the device that the
+    model is on: the energy is that of one device. Use it as a context manager, or `close` it.
+    Raises UserError for a model of another kind or without its tokenizer, and what EnergyMonitor raises.
     """
 
     def __init__(self, model: Any, tokenizer: Any = None, gpu_id: int | str = 0, *, source: str | None = None) -> None:
-        if type(model).__module__.split(".")[0] != "llama_cpp":
-            raise UserError(
-                f"A model of type {type(model).__name__} cannot be measured yet: give a llama_cpp.Llama. "
-                "For any other engine, wrap its call in EnergyMonitor."
-            )
-        self._runner: Runner = LlamaRunner.wrap(model)
+        self._model = model
+        self._tokenizer = tokenizer
+        self._runner_of(1)  # refuses what it cannot run before anything is polled
         self._monitor = EnergyMonitor(gpu_id, source=source)
 
     def generate_with_energy_tracking(self, prompt: str | Sequence[str], max_tokens: int = 128) -> Mapping[str, Any]:
         """Answer one prompt or several, greedily, and return output and energy.
 
-        Keys: output (str, or a list for a list of prompts), tokens_generated, input_tokens, energy_joules,
-        joules_per_token (joules over output tokens; None where either is unknown), and those of
-        `EnergyMonitor.stop`. Raises RunnerError when a prompt cannot be answered, UserError without prompts
-        and after `close`.
+        A transformers model computes several prompts together, a Llama one after another.
+        Keys: output (str, or a list for a list of prompts); tokens_generated and input_tokens, sums over the
+        prompts, with the token that ends a text and without padding; joules_per_token (joules over tokens
+        generated; None where either is unknown); and those of `EnergyMonitor.stop`: energy_joules,
+        energy_low_joules, energy_high_joules, duration_seconds, grade, flags and more.
+        Raises RunnerError when a prompt cannot be answered, UsageError for `max_tokens` below 1, UserError
+        without prompts and after `close`.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [Prompt(text=p, max_tokens=max_tokens) for p in ([prompt] if isinstance(prompt, str) else prompt)]
         if not prompts:
             raise UserError("There is no prompt to answer. Give one, or a list with at least one.")
         answers = [_Answer() for _ in prompts]
-        self._runner.reset()
+        runner = self._runner_of(len(prompts))
         self._monitor.start()
-        self._runner.generate([Prompt(text=p, max_tokens=max_tokens) for p in prompts], answers, threading.Event())
+        runner.generate(prompts, answers, threading.Event())
         measured = self._monitor.stop()
         for answer in answers:
             if answer.error is not None:
@@ -95,6 +93,21 @@ class EnergyEfficientInference:
             "joules_per_token": None if joules is None or not tokens else joules / tokens,
             **measured,
         }
+
+    def _runner_of(self, prompts: int) -> Runner:
+        libraries = {base.__module__.split(".")[0] for base in type(self._model).__mro__}
+        if "llama_cpp" in libraries:
+            return LlamaRunner.wrap(self._model)
+        if "transformers" not in libraries:
+            raise UserError(
+                f"A model of type {type(self._model).__name__} cannot be measured: give one of transformers or a "
+                "llama_cpp.Llama. For any other engine, wrap its call in EnergyMonitor."
+            )
+        if self._tokenizer is None:
+            raise UserError(
+                "A transformers model reads and writes ids, and its tokenizer is missing. Give it as second argument."
+            )
+        return TransformersRunner.wrap(self._model, self._tokenizer, batch_size=prompts)
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Boundary = Literal["gpu-board", "module", "cpu-package", "wall"]
+Boundary = Literal["gpu-board", "module", "cpu-package", "dram", "wall"]
 TokenKind = Literal["token", "coalesced", "chunk"]
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 CountSource = Literal["ids", "server", "chunks", "caller"]

@@ -25,7 +25,7 @@ from telemetry.errors import CollectorRunning, StoreBusy, StoreError, UserError
 from telemetry.join import load_boards, report
 from telemetry.model import CountSource, FinishReason, RequestRow, Run, TokenChunk, TokenKind
 from telemetry.settings import load_settings
-from telemetry.storage.store import open_store
+from telemetry.storage.store import Store, open_store
 
 CHUNK = 64
 FLUSH_S = 0.3  # a kill -9 loses this and a commit; each flush costs a busy processor a millisecond
@@ -37,7 +37,88 @@ T = TypeVar("T")
 log = logging.getLogger("telemetry")
 
 
-class Recorder:
+class Recording:
+    """Runs on their way into an open store, on devices that somebody reads."""
+
+    store: Store  # to be set, with `devices`, before `begin`
+
+    def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
+        """Wait for `patience_s` at the end where the store takes nothing."""
+        self.devices: tuple[str, ...] = ()
+        self._patience_s = patience_s
+        self._loop_thread: _LoopThread | None = None
+        self._followers: list[Any] = []
+        self._open: list[RequestRecorder] = []
+        self._stops: list[tuple[str, int, str, str | None]] = []  # of runs, not yet written
+        self._flushing = asyncio.Lock()
+
+    def begin(self) -> None:
+        """Write into `store` what comes, until `finish`."""
+        self._done = asyncio.Event()
+        self._flusher = asyncio.create_task(self._flush_often())
+
+    async def finish(self) -> None:
+        """Write what is left, trying again for as long as a store may well be locked."""
+        self._done.set()
+        await self._flusher
+        until = time.monotonic() + self._patience_s
+        while True:
+            try:
+                await self.flush()
+            except (StoreBusy, StoreError):
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(FLUSH_S)
+            else:
+                return
+
+    def run(self, **about: Any) -> "RunRecorder":
+        """Return a run to be entered; keywords are those of `model.Run`."""
+        return RunRecorder(self, about)
+
+    def stop_run(self, uid: str, stop_ns: int, status: str, why: str | None) -> None:
+        """Take down that a run has ended, for the next flush."""
+        self._stops.append((uid, stop_ns, status, why))
+
+    def tell(self, kind: str, key: str) -> None:
+        """Let a simulated GPU that follows the events know of one, before anything else happens."""
+        for follower in self._followers:
+            follower.append(kind, key)
+
+    async def flush(self) -> None:
+        """Write what has come since the last flush; what the store does not take now stays for the next."""
+        async with self._flushing:
+            taken = [(request, *request.pending()) for request in self._open]
+            if taken:
+                chunks = [chunk for _, _, some, _ in taken for chunk in some]
+                await self.store.write_events([row for _, row, _, _ in taken], chunks)
+            for request, row, _, count in taken:
+                request.forget(count)
+                if row.status != "open":
+                    self._open.remove(request)
+            while self._stops:
+                await self.store.write_events([], [], self._stops[0])
+                del self._stops[0]
+
+    async def _flush_often(self) -> None:
+        trouble = None
+        while not self._done.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._done.wait(), FLUSH_S)
+            try:
+                await self.flush()
+                trouble = None
+            except (StoreBusy, StoreError) as error:  # nothing is lost: the rows stay pending
+                if trouble != str(error):
+                    log.warning("%s Tokens wait in memory and are tried again.", error)
+                trouble = str(error)
+            await self._mind_readings()
+
+    async def _mind_readings(self) -> None:
+        """See to it that somebody goes on reading the devices; here that is another's business."""
+
+
+class Recorder(Recording):
     """Writes what a program generates into a store. Use it as a context manager, sync or async.
 
     `collect=False` records tokens alone, for a client whose GPUs are elsewhere.
@@ -57,12 +138,12 @@ class Recorder:
         self.settings = load_settings(
             {"store": store and str(store), "source": source, "gpus": gpus, "interval": interval}
         )
+        super().__init__()
         self._collect = collect
-        self._loop_thread: _LoopThread | None = None
         self._stopped: list[str] = []
-        self._stops: list[tuple[str, int, str, str | None]] = []  # of runs, not yet written
         self._last_stop = 0.0
         self.hurry = False  # True: do not wait for readings after the last run
+        self.listen: str | None = None  # the event socket that serves beside, for others to know
 
     async def __aenter__(self) -> Self:
         if self._collect:
@@ -71,8 +152,7 @@ class Recorder:
             )
         self.store = await open_store(self.settings.store)
         self.collector: Collector | None = None
-        self._followers: list[Any] = []
-        self.devices: tuple[str, ...] = ()
+        self._followers = []
         try:
             dead = await self.store.mark_dead()
             if self._collect:
@@ -82,19 +162,14 @@ class Recorder:
         except BaseException:
             await self.store.close()
             raise
-        self._open: list[RequestRecorder] = []
-        self._flushing = asyncio.Lock()
-        self._done = asyncio.Event()
-        self._flusher = asyncio.create_task(self._flush_often())
+        self.begin()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._done.set()
-            await self._flusher
-            await self._flush_at_last()
+            await self.finish()
             if self._collect and self._stopped and not self.hurry:
                 tail_s = TAIL_S if self.collector else TAIL_S / 2
                 await asyncio.sleep(max(0.0, self._last_stop + tail_s - time.monotonic()))
@@ -128,51 +203,11 @@ class Recorder:
         finally:
             self._loop_thread.close()
 
-    def run(self, **about: Any) -> "RunRecorder":
-        """Return a run to be entered; keywords are those of `model.Run`."""
-        return RunRecorder(self, about)
-
-    async def flush(self) -> None:
-        """Write what has come since the last flush; what the store does not take now stays for the next."""
-        async with self._flushing:
-            taken = [(request, *request.pending()) for request in self._open]
-            if taken:
-                chunks = [chunk for _, _, some, _ in taken for chunk in some]
-                await self.store.write_events([row for _, row, _, _ in taken], chunks)
-            for request, row, _, count in taken:
-                request.written = count
-                if row.status != "open":
-                    self._open.remove(request)
-            while self._stops:
-                await self.store.write_events([], [], self._stops[0])
-                del self._stops[0]
-
-    async def _flush_at_last(self) -> None:
-        """Write what is left, trying again for as long as a store may well be locked."""
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                await self.flush()
-            except (StoreBusy, StoreError):
-                if time.monotonic() > until:
-                    raise
-                await asyncio.sleep(FLUSH_S)
-            else:
-                return
-
-    async def _flush_often(self) -> None:
-        trouble = None
-        while not self._done.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._done.wait(), FLUSH_S)
-            try:
-                await self.flush()
-                trouble = None
-            except (StoreBusy, StoreError) as error:  # nothing is lost: the rows stay pending
-                if trouble != str(error):
-                    log.warning("%s Tokens wait in memory and are tried again.", error)
-                trouble = str(error)
-            await self._mind_readings()
+    def stop_run(self, uid: str, stop_ns: int, status: str, why: str | None) -> None:
+        """Take down that a run has ended; it is reported when the recorder closes."""
+        super().stop_run(uid, stop_ns, status, why)
+        self._stopped.append(uid)
+        self._last_stop = time.monotonic()
 
     async def _mind_readings(self) -> None:
         """Go on reading where the collector of another process did so and has ended."""
@@ -208,21 +243,18 @@ class Recorder:
                 period_s=self.settings.interval,
                 runtime_dir=runtime_dir,
                 kind="recorder",
+                listen=self.listen,
             )
             await collector.__aenter__()
             self.collector = collector
             await asyncio.sleep(lead_s)
         else:
             await self.store.write_devices([source.device for source in sources])
-        self._followers = self._followers or _followers(spec, sources, runtime_dir)
-
-    def tell(self, kind: str, key: str) -> None:
-        """Let a simulated GPU that follows the events know of one, before anything else happens."""
-        for follower in self._followers:
-            follower.append(kind, key)
+        self._followers = self._followers or followers(spec, sources, runtime_dir)
 
 
-def _followers(spec: str, sources: Sequence[Any], runtime_dir: Path) -> list[Any]:
+def followers(spec: str, sources: Sequence[Any], runtime_dir: Path) -> list[Any]:
+    """Return the logs of the simulated GPUs that follow the events, to be closed by the caller."""
     if not spec.startswith("simulated") or not sources:
         return []
     from telemetry.collector.sources.simulated import EventLog, parse_spec
@@ -234,38 +266,35 @@ def _followers(spec: str, sources: Sequence[Any], runtime_dir: Path) -> list[Any
 class RunRecorder:
     """One run, from enter to exit; an exception inside marks it failed."""
 
-    def __init__(self, recorder: Recorder, about: dict[str, Any]) -> None:
+    def __init__(self, recorder: Recording, about: dict[str, Any]) -> None:
         self._recorder = recorder
-        self._about = about
+        self._about = {"pid": os.getpid()} | about
         self.uid = uuid.uuid4().hex
         self._requests = 0
 
     async def __aenter__(self) -> Self:
         recorder = self._recorder
-        run = Run(
-            **{"devices": recorder.devices} | self._about,
-            uid=self.uid,
-            start_ns=recorder.store.clock.now_ns(),
-            pid=os.getpid(),
-        )
-        await recorder.store.start_run(run)
+        usual: dict[str, Any] = {"devices": recorder.devices, "start_ns": recorder.store.clock.now_ns()}
+        await recorder.store.start_run(Run(**usual | self._about, uid=self.uid))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        stopped = kind is not None and issubclass(kind, asyncio.CancelledError | KeyboardInterrupt)
+        self.stop("it was stopped" if stopped else f"{kind.__name__}: {error}" if kind else None)
+        with suppress(StoreBusy, StoreError):  # it waits, like the tokens, and is told of by the flusher
+            await self._recorder.flush()
+
+    def stop(self, error: str | None = None, mono_ns: int | None = None) -> None:
+        """End the run, now or at a CLOCK_MONOTONIC time, with the next flush; with an error it has failed."""
         recorder = self._recorder
-        stop_ns = recorder.store.clock.now_ns()
+        mono_ns = mono_ns or time.monotonic_ns()
         for request in recorder._open:
             if request.run == self.uid and not request.ended:
-                request.fail("the run ended before the request did")
-        recorder.tell("clear", f"{os.getpid()}:{self.uid}")
-        status, why = ("failed", f"{kind.__name__}: {error}") if kind else ("ok", None)
-        recorder._stops.append((self.uid, stop_ns, status, why))
-        recorder._stopped.append(self.uid)
-        with suppress(StoreBusy, StoreError):  # it waits, like the tokens, and is told of by the flusher
-            await recorder.flush()
-        recorder._last_stop = time.monotonic()
+                request.fail("the run ended before the request did", mono_ns)
+        recorder.tell("clear", f"{self._about['pid']}:{self.uid}")
+        recorder.stop_run(self.uid, recorder.store.clock.at(mono_ns), "failed" if error else "ok", error)
 
     def __enter__(self) -> Self:
         return self._wait(self.__aenter__())
@@ -283,7 +312,8 @@ class RunRecorder:
 
     def request(self, *, input_tokens: int | None = None) -> "RequestRecorder":
         """Return the run's next request, submitted now."""
-        request = RequestRecorder(self._recorder, self.uid, self._requests, input_tokens)
+        key = f"{self._about['pid']}:{self.uid}:{self._requests}"
+        request = RequestRecorder(self._recorder, self.uid, self._requests, key, input_tokens)
         self._requests += 1
         self._recorder._open.append(request)
         return request
@@ -295,9 +325,9 @@ class RequestRecorder:
     All stamps are `time.monotonic_ns()`; the methods may be called from any one thread.
     """
 
-    def __init__(self, recorder: Recorder, run: str, number: int, input_tokens: int | None) -> None:
+    def __init__(self, recorder: Recording, run: str, number: int, key: str, input_tokens: int | None) -> None:
         self._recorder = recorder
-        self._key = f"{os.getpid()}:{run}:{number}"
+        self._key = key  # by which followers know it
         self.run, self._number = run, number
         self._submitted = time.monotonic_ns()
         self._started: int | None = None
@@ -311,7 +341,8 @@ class RequestRecorder:
         self._output: int | None = None
         self._error: str | None = None
         self._lock = threading.Lock()  # of the chunks that are closed; token() does without
-        self.written = 0
+        self._first: int | None = None
+        self._written = 0
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -415,21 +446,21 @@ class RequestRecorder:
             closed = [(begin, kind, stamps[:]) for begin, kind, stamps in self._closed]  # the last one may grow
             segments = [*closed, (self._counted, "token", self._stamps[:])]
         chunks, total = [], 0
-        first = last = None
+        last = None
         for begin, kind, stamps in segments:
             for k in range(0, len(stamps), CHUNK):
                 part = stamps[k : k + CHUNK]
-                if begin + k + len(part) > self.written:
+                if begin + k + len(part) > self._written:
                     chunks.append(_chunk(clock, self.run, self._number, begin + k, kind, part))
             if stamps:
-                first, last = first or stamps[0], stamps[-1]
+                self._first, last = self._first or stamps[0], stamps[-1]
             total = begin + len(stamps)
         row = RequestRow(
             run=self.run,
             number=self._number,
             submitted_ns=clock.at(self._submitted),
             started_ns=_at(clock, self._started),
-            first_token_ns=_at(clock, first),
+            first_token_ns=_at(clock, self._first),
             last_token_ns=_at(clock, last),
             ended_ns=_at(clock, ended),
             input_tokens=self._input,
@@ -441,6 +472,24 @@ class RequestRecorder:
             error=self._error,
         )
         return row, chunks, total
+
+    def forget(self, written: int) -> None:
+        """Let go of the stamps that the store has and no later write needs, of the first `written` tokens."""
+        with self._lock:
+            self._written = written
+            kept = [part for part in self._closed[:-1] if part[0] + len(part[2]) > written]
+            for begin, kind, stamps in self._closed[-1:]:  # it may grow
+                whole = _whole_chunks(begin, len(stamps), written)
+                kept.append((begin + whole, kind, stamps[whole:]))
+            self._closed = kept
+            whole = _whole_chunks(self._counted, len(self._stamps), written)
+            self._counted += whole  # before they go: no token may look like the first
+            del self._stamps[:whole]
+
+
+def _whole_chunks(begin: int, n: int, written: int) -> int:
+    """Return how many of `n` stamps, the first of which is number `begin`, fill chunks that will not change."""
+    return max(0, min(written - begin, n) - 1) // CHUNK * CHUNK
 
 
 def _at(clock: SteadyClock, mono_ns: int | None) -> int | None:

@@ -79,15 +79,24 @@ def prompts_of(prompts: Sequence[str], max_tokens: int) -> list[Prompt]:
 def ask(
     runner: Runner, prompts: Sequence[str], max_tokens: int, cancel: threading.Event | None = None
 ) -> list[RecordingSink]:
+    """Answer the texts and return what their sinks were told."""
+    return ask_each(runner, prompts_of(prompts, max_tokens), cancel)
+
+
+def ask_each(runner: Runner, prompts: Sequence[Prompt], cancel: threading.Event | None = None) -> list[RecordingSink]:
     """Answer the prompts and return what their sinks were told."""
     sinks = [RecordingSink() for _ in prompts]
-    runner.generate(prompts_of(prompts, max_tokens), sinks, cancel or threading.Event())
+    runner.generate(prompts, sinks, cancel or threading.Event())
     return sinks
 
 
 class RunnerContract:
-    """A subclass has a fixture `runner`, which says at least 8 tokens to `prompts` and refuses `refused`."""
+    """A subclass has a fixture `runner`, which says at least 8 tokens to `prompts` and refuses `refused`.
 
+    batch_size: the prompts that it computes together.
+    """
+
+    batch_size = 1
     prompts = ("Once upon a time", "Once upon")
     refused = ""
 
@@ -97,12 +106,16 @@ class RunnerContract:
 
     def test_stamps_lie_within_the_call_and_never_go_back(self, runner: Runner) -> None:
         before_ns = time.monotonic_ns()
-        sinks = ask(runner, self.prompts, 5)
+        sinks = ask(runner, self.prompts * self.batch_size, 5)  # so many batches as there are prompts
         after_ns = time.monotonic_ns()
-        stamps_ns = [stamp for sink in sinks for stamp in sink.stamps_ns]
-        assert before_ns < stamps_ns[0]
-        assert stamps_ns == sorted(stamps_ns)
-        assert stamps_ns[-1] < after_ns
+        for sink in sinks:
+            assert sink.stamps_ns == sorted(sink.stamps_ns)
+        end_ns = before_ns
+        for first in range(0, len(sinks), self.batch_size):
+            batch = sinks[first : first + self.batch_size]
+            assert end_ns < min(sink.stamps_ns[0] for sink in batch)
+            end_ns = max(sink.stamps_ns[-1] for sink in batch)
+        assert end_ns < after_ns
 
     def test_no_more_tokens_than_asked_for_and_the_count_is_that_of_the_stamps(self, runner: Runner) -> None:
         for wanted in (1, 2, 7):
@@ -124,6 +137,10 @@ class RunnerContract:
             assert (sink.input_tokens, sink.cached_tokens) == (first.input_tokens, 0)
             assert sink.text == first.text
 
+    def test_a_texts_tokens_are_counted_as_those_of_a_prompt(self, runner: Runner) -> None:
+        for prompt, sink in zip(self.prompts, ask(runner, self.prompts, 1), strict=True):
+            assert runner.count_tokens(prompt) == sink.input_tokens
+
     def test_a_prompt_that_cannot_be_answered_fails_alone(self, runner: Runner) -> None:
         before, refused, after = ask(runner, [self.prompts[0], self.refused, self.prompts[1]], 3)
         assert refused.events == ["fail"]
@@ -131,15 +148,17 @@ class RunnerContract:
         assert before.events[-1] == after.events[-1] == "end"
         assert after.output_tokens == 3
 
-    def test_a_cancel_ends_the_answer_at_the_next_token_and_begins_no_other(self, runner: Runner) -> None:
+    def test_a_cancel_ends_the_answers_at_the_next_token_and_begins_no_other(self, runner: Runner) -> None:
         cancel = threading.Event()
-        cut = RecordingSink()
+        not_begun = RecordingSink()
         cut_after_3 = RecordingSink(lambda name: cancel.set() if len(cut_after_3.token_ns) == 3 else None)
-        runner.generate(prompts_of(self.prompts, 8), [cut_after_3, cut], cancel)
-        assert (cut_after_3.finish_reason, cut_after_3.output_tokens) == ("cancelled", 3)
-        assert len(cut_after_3.token_ns) == 3
-        assert cut.events == ["end"]
-        assert (cut.finish_reason, cut.output_tokens, cut.text) == ("cancelled", 0, "")
+        batch = [cut_after_3, *(RecordingSink() for _ in range(1, self.batch_size))]
+        texts = [*[self.prompts[0]] * self.batch_size, self.prompts[1]]
+        runner.generate(prompts_of(texts, 8), [*batch, not_begun], cancel)
+        for sink in batch:
+            assert (sink.finish_reason, sink.output_tokens, len(sink.token_ns)) == ("cancelled", 3, 3)
+        assert not_begun.events == ["end"]
+        assert (not_begun.finish_reason, not_begun.output_tokens, not_begun.text) == ("cancelled", 0, "")
 
     def test_after_a_cancelled_run_the_next_is_whole(self, runner: Runner) -> None:
         (expected,) = ask(runner, self.prompts[:1], 4)

@@ -51,6 +51,7 @@ def event(data: object) -> bytes:
 
 
 DONE = event(b"[DONE]")
+STREAM = {"Content-Type": "text/event-stream"}
 
 
 def piece(text: str = "", *, chat: bool = False, finish: str | None = None, **beside: Any) -> dict[str, Any]:
@@ -79,22 +80,28 @@ def counting(asked: Asked) -> Reply:
         finish = "length" if n == limit else None
         told = usage(n, prompt=prompt)
         steps.append(event(piece(f"watt{n} ", chat=asked.chat, finish=finish, ids=[n], usage=told, model="org/m")))
-    return Reply(steps=[*steps, event({"choices": [], "usage": usage(limit, prompt=prompt)}), DONE])
+    return Reply(steps=[*steps, event({"choices": [], "usage": usage(limit, prompt=prompt)}), DONE], headers=STREAM)
 
 
 def telling(*steps: Step) -> Callable[[Asked], Reply]:
     """Return an answer that is the same whatever is asked."""
-    return lambda asked: Reply(steps=steps)
+    return lambda asked: Reply(steps=steps, headers=STREAM)
 
 
 class ScriptedServer:
     """A server on loopback in a thread of its own, for `with`.
 
     The short request of an opening (its prompt is `Hi`) is answered by `opening`, every other by `answer`.
+    tokenize: what `/tokenize` answers to a body; None: there is none.
     """
 
-    def __init__(self, answer: Callable[[Asked], Reply], opening: Callable[[Asked], Reply] = counting) -> None:
-        self.answer, self._opening = answer, opening
+    def __init__(
+        self,
+        answer: Callable[[Asked], Reply],
+        opening: Callable[[Asked], Reply] = counting,
+        tokenize: Callable[[dict[str, Any]], Reply] | None = None,
+    ) -> None:
+        self.answer, self._opening, self._tokenize = answer, opening, tokenize
         self.asked: list[Asked] = []
         self.mark_ns: list[int] = []  # when each reply had sent its first step
         self.under_way = self.most_under_way = 0
@@ -147,9 +154,9 @@ class ScriptedServer:
         method, path, _ = head[0].split()
         headers = {name.lower(): value for line in head[1:] if line for name, value in [line.split(": ", 1)]}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        if method == "GET":
-            await self._send(writer, _about(path))
-            return True
+        if method == "GET" or path == "/tokenize":
+            known = self._tokenize if path == "/tokenize" else None
+            return await self._send(writer, known(json.loads(body)) if known else _about(path))
         asked = Asked(path=path, headers=headers, body=json.loads(body))
         self.asked.append(asked)
         self.under_way += 1

@@ -12,8 +12,8 @@ from recorded import record, unchanged
 from virtual_gpus import BOOTED_S, EPOCH_NS, VirtualClock, library_of
 
 from telemetry.errors import UsageError
-from telemetry.join import Boards, load_boards, report
-from telemetry.join.report import _groups
+from telemetry.join import Boards, How, load_boards, report
+from telemetry.join.groups import groups
 from telemetry.model import Item, ReadingRow, Vitals
 from telemetry.probe import open_bench, run_probe
 from telemetry.profile import save_profile
@@ -288,19 +288,25 @@ async def test_a_method_asked_for_is_shown_beside_the_one_chosen_and_not_kept(
     path = tmp_path / "t.db"
     await record(path, runtime_dir, STEADY, [("run", 0.0, 10.0)])
     (chosen,) = await reported(path)
-    (asked,) = await reported(path, method="linear")
+    (asked,) = await reported(path, how=How(method="linear"))
     assert asked["energy"]["method"] == "counter-linear"
     assert asked["devices"][0]["automatic"]["value"] == chosen["energy"]["value_j"]
     assert asked["devices"][0]["automatic"]["method"] == "counter-plateau"
     assert await reported(path) == [chosen]
     with pytest.raises(UsageError, match=r"no method guess\. Known are: .*plateau"):
-        await reported(path, method="guess")
+        await reported(path, how=How(method="guess"))
 
 
 def a_run(model: str, joules: float | None, *, batch_size: int = 1, tokens: int = 100) -> dict[str, Any]:
-    return {
+    unknown = dict.fromkeys(
+        (*("environment", "tokens_per_s", "tokens_per_s_per_w", "avg_power_w", "edp_js", "mean_running_requests"),
+         *("pct_of_power_limit", "ttft_s", "tpot_s", "itl_s", "e2e_s"))
+    )  # fmt: skip
+    return unknown | {
         **{"status": "ok", "warmup": False, "model": model, "runner": "r", "batch_size": batch_size, "concurrency": 1},
-        **{"energy": {"value_j": joules}, "output_tokens": tokens, "uncounted_requests": 0},
+        **{"energy": {"value_j": joules}, "input_tokens": 10, "output_tokens": tokens, "uncounted_requests": 0},
+        **{"boundary": "gpu-board", "simulated": False, "requests": {"ok": 2, "failed": 0}, "devices": []},
+        "verdict": {"publishable": True, "reasons": []},
     }
 
 
@@ -309,7 +315,7 @@ def test_runs_of_equal_settings_are_a_group_and_what_cannot_be_told_apart_shares
     runs += [a_run("cheap", joules) for joules in (99.0, 100.0, 101.0)]
     runs += [a_run("cheap", joules, batch_size=2) for joules in (98.5, 100.5, 101.5)]
     runs += [a_run("silent", 50.0, tokens=0), a_run("unread", None), a_run("dear", 1.0) | {"warmup": True}]
-    found = {(group["by"]["model"], group["by"]["batch_size"]): group for group in _groups(runs)}
+    found = {(group["by"]["model"], group["by"]["batch_size"]): group for group in groups(runs)}
     assert {key: group["rank"] for key, group in found.items()} == {
         ("dear", 1): 3,
         ("cheap", 1): 1,
@@ -362,4 +368,6 @@ async def test_phases_of_requests_that_overlap_are_not_told_apart(tmp_path: Path
         second.token()
         await asyncio.sleep(0.3)
     (found,) = await reported(tmp_path / "t.db")
-    assert found["phases"] == {"prefill_j": None, "decode_j": None}
+    phases = found["phases"]
+    assert (phases["prefill_j"], phases["decode_j"], phases["label"]) == (None, None, "modelled")
+    assert "few_blocks" in phases["reasons"]

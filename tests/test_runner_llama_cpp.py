@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from chain_gguf import STORY, Chain, write_chain_gguf
-from runner_contract import RecordingSink, RunnerContract, ask, prompts_of
+from runner_contract import RecordingSink, RunnerContract, ask, ask_each, prompts_of
 
 from telemetry.errors import RunnerError
-from telemetry.runners import LlamaRunner, find_smollm2, open_llama
+from telemetry.runners import LlamaRunner, Prompt, find_smollm2, open_llama
 
 pytestmark = pytest.mark.engine
 
@@ -74,6 +74,31 @@ def test_a_text_cut_inside_a_character_says_so_and_keeps_the_rest(chain: Chain, 
     assert sink.text.endswith("came and café\N{REPLACEMENT CHARACTER}")
 
 
+def test_a_stop_string_ends_the_answer_with_the_token_that_completes_it(runner: LlamaRunner) -> None:
+    across_tokens, in_the_first, in_a_character, none = ask_each(
+        runner,
+        [
+            Prompt(text="Once", max_tokens=100, stop=("never", "ime sma")),
+            Prompt(text="Once", max_tokens=100, stop=("on",)),
+            Prompt(text="Once", max_tokens=100, stop=("🔋 dreams",)),
+            Prompt(text="Once", max_tokens=100, stop=("Once",)),
+        ],
+    )
+    assert (across_tokens.finish_reason, across_tokens.text) == ("stop", " upon a t")
+    assert (across_tokens.output_tokens, len(across_tokens.token_ns)) == (4, 4)  # upon, a, time, small
+    assert (in_the_first.finish_reason, in_the_first.text, in_the_first.output_tokens) == ("stop", " up", 1)
+    assert (in_a_character.finish_reason, in_a_character.text) == ("stop", STORY[len("Once") : STORY.index("🔋")])
+    assert (none.finish_reason, f"Once{none.text}", none.output_tokens) == ("stop", STORY, 42)  # by the model's end
+
+
+def test_it_counts_tokens_as_it_does_those_of_a_prompt(runner: LlamaRunner, smollm2: LlamaRunner) -> None:
+    for text in ("Once upon a time", "</s>Once é🔋", ""):
+        (sink,) = ask(runner, [text], 1)
+        assert runner.count_tokens(text) == sink.input_tokens
+    assert runner.count_tokens("Once " * 600) > 512
+    assert smollm2.count_tokens("") == 0
+
+
 def test_the_context_bounds_prompt_and_answer_together(chain: Chain) -> None:
     runner = open_llama(chain.path, threads=1, context=8)
     some, full, over = ask(
@@ -106,6 +131,7 @@ def test_it_says_what_is_in_effect(chain: Chain) -> None:
         "threads": 1,
         "gpu_layers": -1 if llama_cpp.llama_supports_gpu_offload() else 0,
         "context": 512,
+        "batch_size": 1,
         "batch_tokens": 512,
         "temperature": 0.0,
         "seed": 0,

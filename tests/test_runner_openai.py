@@ -1,6 +1,5 @@
-"""The runner for OpenAI-compatible servers: on a scripted one that misbehaves, and on real ones where installed."""
+"""The runner for OpenAI-compatible servers: on a scripted one that misbehaves (real ones: test_real_servers.py)."""
 
-import importlib.util
 import json
 import logging
 import os
@@ -8,20 +7,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_gguf import STORY, Chain, write_chain_gguf
 from hypothesis import given
 from hypothesis import strategies as st
-from runner_contract import RecordingSink, RunnerContract, ask, prompts_of
+from runner_contract import RecordingSink, RunnerContract, ask, ask_each, prompts_of
 from scripted_server import (
     CUT,
     DONE,
@@ -39,12 +34,13 @@ from scripted_server import (
 )
 
 from telemetry.errors import RunnerError, UsageError
-from telemetry.experiment import Plan, run_experiment
+from telemetry.experiment import Plan, Setting, conduct
 from telemetry.recorder import Recorder
-from telemetry.runners import Load, OpenAIRunner, open_openai
+from telemetry.runners import Load, OpenAIRunner, Prompt, open_openai
 from telemetry.runners.openai import Api, Arrival, arrivals_s, asking, sse
 from telemetry.runners.openai.chunks import finish_reason, read_chunk
 from telemetry.runners.openai.sse import EventReader
+from telemetry.runners.prompts import Draft, PromptSet
 
 KEY = "sk-secret-4711-of-the-user"
 LAST = event(piece(finish="stop"))
@@ -412,6 +408,82 @@ def test_arrivals_need_a_rate(rate: float | None) -> None:
         arrivals_s(2, arrival="poisson", rate=rate, seed=0)
 
 
+def test_prompts_that_are_due_at_their_own_times_are_asked_at_those() -> None:
+    prompts = [Prompt(text=text, max_tokens=2, due_s=due) for text, due in (("b", 0.04), ("a", 0.0), ("c", 0.04))]
+    with ScriptedServer(counting) as server:
+        sinks = ask_each(open_openai(server.url, "m", load=Load(concurrency=3)), prompts)
+    assert [sink.events[:2] for sink in sinks] == [["submit", "start"]] * 3
+    b_ns, a_ns, c_ns = (sink.stamps_ns[0] for sink in sinks)
+    assert (b_ns - a_ns, c_ns - a_ns) == (40_000_000, 40_000_000)
+    assert all(sink.stamps_ns[0] <= sink.stamps_ns[1] for sink in sinks)
+
+
+@pytest.mark.parametrize(
+    ("load", "due_s"), [(Load(arrival="constant", rate=9.0), (0.0, 1.0)), (Load(), (0.0, None))], ids=["rate", "mixed"]
+)
+def test_times_of_their_own_go_with_no_others(load: Load, due_s: Sequence[float | None]) -> None:
+    with ScriptedServer(counting) as server:
+        runner = open_openai(server.url, "m", load=load)
+        with pytest.raises(UsageError, match="of 2 prompts are due at times of their own"):
+            ask_each(runner, [Prompt(text="a", max_tokens=1, due_s=due) for due in due_s])
+        assert server.prompts == []
+
+
+def test_what_ends_an_answer_is_asked_of_the_server() -> None:
+    with ScriptedServer(telling(event(piece("a", usage=usage(2), finish="stop")), DONE)) as server:
+        prompts = [Prompt(text="a", max_tokens=9, stop=("\n", "END")), Prompt(text="b", max_tokens=9)]
+        (stopped, _) = ask_each(open_openai(server.url, "m"), prompts)
+        bodies = [asked.body for asked in server.asked[-2:]]
+    assert [body.get("stop") for body in bodies] == [["\n", "END"], None]
+    assert (stopped.finish_reason, stopped.output_tokens) == ("stop", 2)
+
+
+# The tokens of a text.
+
+
+def tokenizing(*keys: str, beside: int = 0) -> Callable[[dict[str, Any]], Reply]:
+    """Return a `/tokenize` that knows bodies with exactly these keys, and counts words and so many more."""
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if sorted(body) != sorted(keys):
+            return Reply(status=400, steps=[b"{}"])
+        text: str = body["messages"][0]["content"] if "messages" in body else body.get("prompt") or body["content"]
+        return Reply(steps=[json.dumps({"tokens": [7] * (len(text.split()) + beside)}).encode()])
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("keys", "api"),
+    [
+        (("model", "prompt"), "completions"),
+        (("model", "messages"), "chat"),
+        (("content", "add_special", "parse_special"), "completions"),
+    ],
+)
+def test_a_text_is_tokenized_where_that_agrees_with_the_usage(keys: Sequence[str], api: Api) -> None:
+    with ScriptedServer(counting, tokenize=tokenizing(*keys)) as server:
+        runner = open_openai(server.url, "m", api=api)
+        assert [runner.count_tokens(text) for text in ("a b", "a b c", "a")] == [2, 3, 1]
+        assert server.prompts == ["a b"]  # to compare with
+
+
+@pytest.mark.parametrize("tokenize", [None, tokenizing("model", "prompt", beside=1)], ids=["none", "disagreeing"])
+def test_else_the_usage_of_an_answer_of_one_token_tells(tokenize: Callable[[dict[str, Any]], Reply] | None) -> None:
+    with ScriptedServer(counting, tokenize=tokenize) as server:
+        runner = open_openai(server.url, "m")
+        assert [runner.count_tokens(text) for text in ("a b", "a b c")] == [2, 3]
+        assert [asked.body["max_tokens"] for asked in server.asked[-2:]] == [1, 1]
+
+
+def test_a_server_that_tells_no_tokens_of_a_prompt_is_not_guessed_for() -> None:
+    silent = telling(event(piece("a", finish="stop")), DONE)
+    with ScriptedServer(silent, tokenize=tokenizing("model", "prompt")) as server:
+        runner = open_openai(server.url, "m")
+        with pytest.raises(RunnerError, match="does not tell how many tokens a prompt has"):
+            runner.count_tokens("a b")
+
+
 # A server is opened.
 
 
@@ -533,10 +605,19 @@ def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch, capl
     with ScriptedServer(answer) as server:
         runner = open_openai(server.url, "m")
         refused, broken = ask(runner, ["Refuse", "Break"], 4)
+        with pytest.raises(RunnerError, match=r"Bearer \*\*\*") as uncounted:
+            runner.count_tokens("Refuse")
         assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
     assert "bad header Bearer ***" in str(refused.error)
     assert "no JSON" in str(broken.error)
-    for shown in (repr(refused.error), repr(broken.error), repr(runner.describe()), repr(runner), caplog.text):
+    for shown in (
+        repr(refused.error),
+        repr(broken.error),
+        repr(uncounted.value),
+        repr(runner.describe()),
+        repr(runner),
+        caplog.text,
+    ):
         assert KEY not in shown
 
 
@@ -578,15 +659,13 @@ async def test_a_run_in_the_store_says_what_was_counted_and_by_whom(tmp_path: Pa
         "cut": [event(piece("a")), event(piece("b")), CUT],
     }
     with ScriptedServer(lambda asked: Reply(steps=scripts[asked.prompt])) as server:
-        url = server.url
-        plan = Plan(prompts=list(scripts), max_tokens=200, repeat=1, warmup=0)
+        options = {"base_url": server.url}
+        setting = Setting(name="m", engine="openai", model="m", prompts="p", concurrency=2, options=options)
+        prompts = PromptSet(drafts=tuple(Draft(input=text, output=200) for text in scripts), about={})
+        plan = Plan(name="e", settings=(setting,), prompts={"p": prompts}, repeat=1, warmup=0)
         async with Recorder(tmp_path / "t.db", collect=False) as recorder:
-            uids = await run_experiment(
-                recorder,
-                lambda: open_openai(url, "m", load=Load(concurrency=2)),
-                plan,
-                experiment="e",
-                progress=lambda done, total, what: None,
+            uids = await conduct(
+                recorder, plan, experiment="e", progress=lambda done, total, what: None, say=lambda words: None
             )
     assert len(uids) == 1
     about = store_rows(tmp_path / "t.db", "select runner, model, concurrency, status from run")
@@ -663,82 +742,3 @@ def test_the_command_says_what_cannot_be_before_it_makes_a_store(tmp_path: Path)
         assert (refused.returncode, said in refused.stderr) == (code, True), refused.stderr
         assert "Traceback" not in refused.stderr
     assert not store.exists()
-
-
-# Real servers, where they are installed: `pip install 'llama-cpp-python[server]' xllamacpp`.
-
-XLLAMACPP = """
-import sys, time, xllamacpp
-p = xllamacpp.CommonParams()
-p.model.path, p.port, p.n_parallel, p.n_ctx = sys.argv[1], int(sys.argv[2]), 2, 1024
-p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1
-p.hostnames = ["127.0.0.1"]
-server = xllamacpp.Server(p)
-time.sleep(600)
-"""
-
-
-def needs(*modules: str) -> pytest.MarkDecorator:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    return pytest.mark.skipif(
-        bool(missing), reason=f"A REAL SERVER WAS NOT TESTED, not installed: {', '.join(missing)}"
-    )
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    return write_chain_gguf(tmp_path_factory.mktemp("model") / "chain.gguf")
-
-
-@contextmanager
-def served(words: Sequence[str], port: int) -> Iterator[str]:
-    """Start a server; yield its URL when it answers."""
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while process.poll() is None:
-                try:
-                    urllib.request.urlopen(f"{url}/v1/models").close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            assert process.poll() is None, "the server ended"
-            yield url
-        finally:
-            process.kill()
-
-
-def free_port() -> int:
-    with ScriptedServer(counting) as server:
-        return int(server.url.rpartition(":")[2])
-
-
-@needs("xllamacpp")
-def test_llama_server_counts_every_token_of_the_story(chain: Chain) -> None:
-    port = free_port()
-    with served(["-c", XLLAMACPP, str(chain.path), str(port)], port) as url:
-        runner = open_openai(url, "chain", load=Load(concurrency=2))
-        sinks = ask(runner, ["Once", "Once upon a time", "Once"], 100)
-        (cut,) = ask(runner, ["Once"], 5)
-        (chatted,) = ask(open_openai(url, "chain", api="chat"), ["Once"], 100)
-    assert [sink.output_tokens for sink in sinks] == [42, chain.tokens_after(5), 42]
-    for sink, prompt in zip(sinks, ("Once", "Once upon a time", "Once"), strict=True):
-        assert f"{prompt}{sink.text}" == STORY
-        assert (sink.count_source, sink.finish_reason, sink.cached_tokens) == ("server", "stop", 0)
-    for sink in (*sinks, cut, chatted):
-        assert len(sink.token_ns) + sum(tokens or 0 for _, tokens in sink.chunks) == sink.output_tokens
-    assert (cut.finish_reason, cut.output_tokens) == ("length", 5)
-    assert runner.describe().settings["server"] == "llama-server"
-
-
-@needs("llama_cpp", "uvicorn", "fastapi", "sse_starlette", "pydantic_settings", "starlette_context")
-def test_llama_cpp_pythons_server_tells_no_count_and_is_not_believed_to(
-    chain: Chain, caplog: pytest.LogCaptureFixture
-) -> None:
-    port = free_port()
-    words = ["-m", "llama_cpp.server", "--model", str(chain.path), "--host", "127.0.0.1", "--port", str(port)]
-    with served([*words, "--n_threads", "1", "--interrupt_requests", "False"], port) as url:
-        (sink,) = ask(open_openai(url, "chain"), ["Once"], 100)
-    assert (sink.text or "").endswith("and café🔋 dreams refilled them all .")  # it loses the word of over 32 bytes
-    assert (sink.output_tokens, sink.count_source, sink.finish_reason) == (36, "chunks", "stop")  # of 42 tokens
-    assert "does not tell how many tokens" in caplog.text

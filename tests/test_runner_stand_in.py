@@ -1,7 +1,7 @@
 """The paced stand-in keeps the runners' contract, and its own pace."""
 
 import pytest
-from runner_contract import RunnerContract, ask
+from runner_contract import RunnerContract, ask, ask_each
 
 from telemetry.errors import UsageError
 from telemetry.runners import Prompt, StandInRunner
@@ -26,6 +26,12 @@ def test_it_counts_its_own_words_and_cannot_be_taken_for_a_model() -> None:
     (sink,) = ask(runner, ["three words here"], 2)
     assert (sink.input_tokens, sink.text) == (3, "watt watt ")
     assert (runner.describe().runner, runner.describe().model) == ("stand-in", "paced stand-in (no model)")
+
+
+def test_it_stops_at_a_stop_string_across_its_words() -> None:
+    runner = StandInRunner(prefill_s_per_token=0.0, token_interval_s=0.0)
+    (sink,) = ask_each(runner, [Prompt(text="three words here", max_tokens=9, stop=("t wa",))])
+    assert (sink.finish_reason, sink.text, sink.output_tokens, len(sink.token_ns)) == ("stop", "wat", 2, 2)
 
 
 def test_a_prompt_that_may_have_no_token_is_refused() -> None:

@@ -8,6 +8,7 @@ import pynvml
 import pytest
 
 from telemetry.clock import SteadyClock, take_anchor
+from telemetry.collector.sources import rapl
 from telemetry.collector.sources.select import open_sources
 from telemetry.errors import SourceUnavailable, UsageError
 
@@ -26,16 +27,39 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
 
 
+@pytest.fixture
+def powercap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the CPU's counters, still empty, whatever machine this is."""
+    folder = tmp_path / "powercap"
+    folder.mkdir()
+    monkeypatch.setattr(rapl, "ROOT", folder)
+    return folder
+
+
 @pytest.mark.usefixtures("no_driver")
 def test_nvml_without_a_driver_says_what_is_missing_and_what_to_do(runtime_dir: Path) -> None:
     with pytest.raises(SourceUnavailable, match=r"libnvidia-ml\.so\.1.*Install.*telemetry doctor"):
         open_sources("nvml", "all", CLOCK, runtime_dir)
 
 
-@pytest.mark.usefixtures("no_driver")
+@pytest.mark.usefixtures("no_driver", "powercap")
 def test_auto_gives_every_reason_and_never_simulates_by_itself(runtime_dir: Path) -> None:
-    with pytest.raises(SourceUnavailable, match=r"nvml: .*libnvidia-ml.*--source simulated"):
+    with pytest.raises(SourceUnavailable, match=r"nvml: .*libnvidia-ml.*rapl: .*no CPU package.*--source simulated"):
         open_sources("auto", "all", CLOCK, runtime_dir)
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_auto_takes_the_cpu_where_there_is_no_gpu_unless_a_gpu_was_named(powercap: Path, runtime_dir: Path) -> None:
+    zone = powercap / "intel-rapl:0"
+    zone.mkdir()
+    for name, content in (("name", "package-0"), ("energy_uj", "1"), ("max_energy_range_uj", "262143328850")):
+        (zone / name).write_text(f"{content}\n")
+    for spec in ("auto", "rapl"):
+        (source,) = open_sources(spec, "all", CLOCK, runtime_dir)
+        assert source.device.boundary == "cpu-package"
+    with pytest.raises(SourceUnavailable, match=r"nvml: .*--source simulated") as refused:
+        open_sources("auto", "0", CLOCK, runtime_dir)
+    assert "rapl" not in str(refused.value)
 
 
 @pytest.mark.usefixtures("no_driver")
@@ -65,9 +89,9 @@ def test_a_recording_is_replayed(runtime_dir: Path) -> None:
         open_sources("replay:nowhere.csv", "all", CLOCK, runtime_dir)
 
 
-@pytest.mark.parametrize("spec", ["", "nvidia", "auto:1", "nvml,x=1", "simulate", "replays:x"])
+@pytest.mark.parametrize("spec", ["", "nvidia", "auto:1", "nvml,x=1", "rapl,nvml", "simulate", "replays:x"])
 def test_an_unknown_source_is_refused_with_those_that_there_are(spec: str, runtime_dir: Path) -> None:
-    with pytest.raises(UsageError, match="auto, nvml, simulated"):
+    with pytest.raises(UsageError, match="auto, nvml, rapl"):
         open_sources(spec, "all", CLOCK, runtime_dir)
 
 

@@ -105,7 +105,7 @@ async def test_a_folder_is_refused(tmp_path: Path) -> None:
     [
         (
             "0000",
-            r"made by an older version \(revision 0000, this one writes \d+\)\. Bring it up to date with `telemetry db upgrade`",
+            r"made by an older version \(revision 0000, this one writes \d+\)\. Bring it up to date with `telemetry db",
         ),
         ("9999", r"made by a newer version \(revision 9999, this one knows \d+\)\. Upgrade telemetry"),
     ],

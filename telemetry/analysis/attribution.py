@@ -135,18 +135,22 @@ def attribute(
     )
 
 
-def cumulative_energy(curve: EnergyCurve, *, from_ns: int, to_ns: int) -> CumulativeEnergy:
+def cumulative_energy(
+    curve: EnergyCurve, *, from_ns: int, to_ns: int, published_j: float | None = None
+) -> CumulativeEnergy:
     """Return a device's energy since from_ns as a function of time that reaches the interval's own estimate.
 
     Between the edges it follows the counter by PLATEAU, or the stored integral, whose energies add up over any
-    split; it is scaled to what `curve.energy` gives for the whole by `auto`, the figure that is published. All rows
-    of the interval are needed. NaN where there is no such figure.
+    split; it is scaled to the figure that is published for the whole, by default what `curve.energy` gives by `auto`.
+    All rows of the interval are needed. NaN where there is no such figure, or nothing rose that could be scaled.
     Raises TraceError, when called, where the counter restarted inside.
     """
-    published_j = curve.energy(np.array([from_ns]), np.array([to_ns])).value_j[0]
+    if published_j is None:
+        published_j = float(curve.energy(np.array([from_ns]), np.array([to_ns])).value_j[0])
+    whole_j = published_j
 
     def followed_j(t_ns: Ints) -> Floats:
-        if not np.isfinite(published_j):
+        if not np.isfinite(whole_j):
             return np.full(len(t_ns), np.nan)
         if isinstance(curve.series, CounterCurve):
             return plateau_at(curve.series, t_ns)
@@ -154,7 +158,8 @@ def cumulative_energy(curve: EnergyCurve, *, from_ns: int, to_ns: int) -> Cumula
 
     def at(t_ns: Ints) -> Floats:
         every_j = followed_j(np.concatenate([[from_ns], t_ns, [to_ns]]))
-        scaled: Floats = (every_j[1:-1] - every_j[0]) * (published_j / (every_j[-1] - every_j[0]))
+        all_j = float(every_j[-1] - every_j[0])
+        scaled: Floats = (every_j[1:-1] - every_j[0]) * (whole_j / all_j if all_j > 0.0 else np.nan)
         return scaled
 
     return at

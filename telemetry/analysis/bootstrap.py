@@ -71,7 +71,14 @@ def arm_interval(arm: Arm, *, seed: int, level: float = 0.95) -> Interval | None
             return arm.energy_j[run].sum(axis=axis) / arm.tokens[run].sum(axis=axis)
 
         return bca((np.arange(n),), value, seed=seed, level=level)
-    half = t_quantile((1.0 + level) / 2.0, n - 1) * math.sqrt(arm.log_variance)
+    return t_interval(arm, level=level)
+
+
+def t_interval(arm: Arm, *, level: float = 0.95) -> Interval | None:
+    """Return Student's interval of an arm's value on the logarithm; None for a single run."""
+    if len(arm) < 2:
+        return None
+    half = t_quantile((1.0 + level) / 2.0, len(arm) - 1) * math.sqrt(arm.log_variance)
     return Interval(lo=arm.value * math.exp(-half), hi=arm.value * math.exp(half), level=level, method="t-log")
 
 

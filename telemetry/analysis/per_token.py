@@ -7,8 +7,14 @@ import numpy as np
 from telemetry.analysis.rows import Ints
 from telemetry.errors import TraceError
 
+REFUSED = (
+    "the energy of single tokens cannot be measured: the sensor publishes every 100 ms, a token takes 5 to 30. "
+    "Ask for the mean J/token of a run, for percentiles over runs or requests, or for percentiles over windows of "
+    "0.5 s and more."
+)
 SHORTEST_NS = 500_000_000
 PERIODS = 5
+KNOWN_TO = 0.02  # a publish period, from the updates of one run
 
 
 def token_energy_percentile(q: float) -> NoReturn:
@@ -17,11 +23,12 @@ def token_energy_percentile(q: float) -> NoReturn:
     Tokens of 6 and 12 J taking turns every 25 ms come out as 6, 9 or 12 J each, at every percentile, by the
     phase of the sensor alone.
     """
-    raise TraceError(
-        f"A p{q:g} of the energy of single tokens cannot be measured: the sensor publishes every 100 ms, a token "
-        "takes 5 to 30. Ask for the mean J/token of a run, for percentiles over runs or requests, or for "
-        "percentiles over windows of 0.5 s and more."
-    )
+    raise TraceError(f"There is no p{q:g}: {REFUSED}")
+
+
+def shortest_window_ns(period_ns: int) -> int:
+    """Return from which length on a window's J/token means anything: 0.5 s, or five publish periods."""
+    return max(SHORTEST_NS, round(PERIODS * period_ns * (1.0 - KNOWN_TO)))
 
 
 def check_windows(t0_ns: Ints, t1_ns: Ints, *, period_ns: int) -> None:
@@ -29,7 +36,7 @@ def check_windows(t0_ns: Ints, t1_ns: Ints, *, period_ns: int) -> None:
 
     t0_ns, t1_ns: (m,).  Raises TraceError where one is shorter than 0.5 s or five publish periods.
     """
-    least_ns = max(SHORTEST_NS, PERIODS * period_ns)
+    least_ns = shortest_window_ns(period_ns)
     lengths = np.asarray(t1_ns) - np.asarray(t0_ns)
     if np.any(lengths < least_ns):
         raise TraceError(

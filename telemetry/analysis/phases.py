@@ -71,11 +71,21 @@ class PhaseModel:
 
         Raises TraceError where the costs are not identifiable.
         """
+        return np.array([self.together_j(columns, (term,)) for term in self.terms]).T
+
+    def together_j(self, columns: Floats, terms: tuple[Term, ...]) -> Floats:
+        """Return value, lo and hi, (3,), J, of the energy of some terms together; of those not fitted, nothing.
+
+        The interval is that of their sum, as sure as the term that the fewest blocks tell of.
+        Raises TraceError where the costs are not identifiable.
+        """
         if self.value is None or self.draws is None or self.effective_blocks is None:
             raise TraceError(f"The energy of phases cannot be told from these data: {', '.join(self.reasons)}.")
-        amount = columns.sum(axis=0)
-        lo, hi = _interval(self.draws * amount, self.level, self.effective_blocks)
-        return np.array([self.value * amount, lo, hi])
+        k = [self.terms.index(term) for term in terms if term in self.terms]
+        amount = columns.sum(axis=0)[k]
+        drawn, blocks = self.draws[:, k] @ amount, self.effective_blocks[k].min(keepdims=True)
+        lo, hi = _interval(drawn[:, None], self.level, blocks)
+        return np.array([self.value[k] @ amount, lo[0], hi[0]])
 
 
 def sequential(requests: Requests) -> bool:
@@ -98,7 +108,7 @@ def phase_energy(curve: EnergyCurve, t0_ns: Ints, t1_ns: Ints, *, marker_ns: int
     if np.any(t1_ns[order][:-1] > t0_ns[order][1:]):
         raise TraceError("Phases overlap, so their energies cannot be measured apart. Fit them with `fit_phases`.")
     found = curve.energy(t0_ns, t1_ns, "plateau" if curve.path == "counter" else "auto", marker_ns=marker_ns)
-    at_ns, period_ns = _published(curve)
+    at_ns, period_ns = published(curve)
     updates = int(np.sum(np.searchsorted(at_ns, t1_ns, side="left") - np.searchsorted(at_ns, t0_ns, side="right")))
     flags = codes_of(int(np.bitwise_or.reduce(found.flags))) if len(found) else ()
     whole = estimate_of(
@@ -262,8 +272,8 @@ def _interval(draws: Floats, level: float, blocks: Floats) -> Floats:
     return np.array([np.quantile(column, tail) for column, tail in zip(draws.T, tails, strict=True)]).T
 
 
-def _published(curve: EnergyCurve) -> tuple[Ints, int]:
-    """Return when the device's readings are known to have been updated, (m,), and how often they are, ns."""
+def published(curve: EnergyCurve) -> tuple[Ints, int]:
+    """Return when a device's readings are known to have been updated, (m,), and how often they are, ns."""
     if curve.series is None:
         return np.empty(0, dtype=np.int64), 0
     if isinstance(curve.series, CounterCurve):

@@ -9,7 +9,8 @@ from telemetry.analysis.enclosure import PowerLimits
 from telemetry.model import Estimate
 
 Severity = Literal["R", "O", "I"]
-Use = Literal["gross", "net", "compare"]  # of a run's energy, of what is left without idle, or of two runs
+# A run's energy as it is, what is left of it without idle, two runs beside each other, or a figure for others.
+Use = Literal["gross", "net", "compare", "publish"]
 Grade = Literal["A", "B", "C", "U"]
 GRADES: tuple[Grade, ...] = ("A", "B", "C", "U")
 HALF_WIDTH_MAX = (0.01, 0.05, 0.20)  # of the value, for A, B and C
@@ -56,6 +57,7 @@ FLAGS: dict[str, Flag] = {
         severity="O",
         sentence="The interval holds no update of the counter and no idle is around it: only bounds can be given.",
         best_grade="U",
+        withheld_in=("publish",),
     ),
     "grid_unstable": Flag(
         severity="I",
@@ -81,6 +83,7 @@ FLAGS: dict[str, Flag] = {
     "short_for_averaging": Flag(
         severity="O",
         sentence="The interval is shorter than 50 of the sensor's averaging times, so its edges are smeared.",
+        withheld_in=("publish",),
     ),
     "part_time_sensor": Flag(
         severity="O",
@@ -125,7 +128,7 @@ FLAGS: dict[str, Flag] = {
     "foreign_process": Flag(
         severity="O",
         sentence="Another process was on the GPU: its energy is in these numbers.",
-        withheld_in=("net", "compare"),
+        withheld_in=("net", "compare", "publish"),
     ),
     "limit_changed": Flag(
         severity="R",
@@ -140,11 +143,15 @@ FLAGS: dict[str, Flag] = {
     ),
     "zero_power": Flag(severity="O", sentence="More than 1 % of the polls gave no power."),
     "baseline_drift": Flag(
-        severity="O", sentence="Idle power before and after differ by more than 3 W and 2 %; see net energy for both."
+        severity="O",
+        sentence="Idle power before and after differ by more than 3 W and 2 %; see net energy for both.",
+        withheld_in=("publish",),
     ),
     "unsteady": Flag(
         severity="O",
-        sentence="In the last 30 s power still moved by 1 % or the temperature by 1 °C; no steady state was measured.",
+        sentence="No steady state was measured: in the last 30 s power still moved by 1 % or the temperature by 1 °C, "
+        "or power or tokens a second settled in the second half at the earliest.",
+        withheld_in=("publish",),
     ),
     "unprobed": Flag(
         severity="I",
@@ -155,6 +162,12 @@ FLAGS: dict[str, Flag] = {
         severity="I",
         sentence="The probe of this board left doubts about its readings; grade B at best.",
         best_grade="B",
+    ),
+    "shared_device": Flag(
+        severity="O",
+        sentence="Requests of another run were on the device at the same time: their energy is in these numbers, and "
+        "only what is allocated to single requests is without it.",
+        withheld_in=("net", "compare", "publish"),
     ),
 }
 _BITS = {code: 1 << i for i, code in enumerate(FLAGS)}
@@ -239,20 +252,24 @@ def verdict(
     replayed: bool,
     failed_requests: int,
     uncounted_requests: int = 0,
+    quick: bool = False,
+    noted: Iterable[str] = (),
 ) -> Verdict:
     """Return whether a run's energy may be published.
 
-    `measured_runs` counts the runs of the same settings, without warm-ups and failures. Reasons are
-    `too_few_runs`, `simulated`, `replay`, `failed_requests`, `uncounted_tokens`, `grade_c`, `grade_u` and the codes
-    of red flags.
+    `measured_runs` counts the runs of the same settings in the same environment, without warm-ups and failures.
+    `noted`: what spoke against the run while it was recorded. Reasons are `too_few_runs`, `simulated`, `replay`,
+    `quick`, `failed_requests`, `uncounted_tokens`, `grade_c`, `grade_u`, what was noted, and the codes of flags that
+    weigh `R` in what is published.
     """
     reasons = {
         "too_few_runs": measured_runs < MIN_RUNS,
         "simulated": simulated,
         "replay": replayed,
+        "quick": quick,
         "failed_requests": failed_requests > 0,
         "uncounted_tokens": uncounted_requests > 0,
         f"grade_{estimate.grade.lower()}": estimate.grade in ("C", "U"),
-    } | {code: True for code in estimate.flags if severity(code) == "R"}
+    } | dict.fromkeys((*noted, *(c for c in estimate.flags if severity(c, "publish") == "R")), True)
     given = tuple(code for code, holds in reasons.items() if holds)
     return Verdict(publishable=not given, reasons=given)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -121,6 +122,7 @@ def log_mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval | N
     return logs and Interval(lo=math.exp(logs.lo), hi=math.exp(logs.hi), level=level, method="t-log")
 
 
+@cache  # it takes time in proportion to the degrees of freedom, and a report asks for the same ones
 def t_quantile(p: float, degrees: int) -> float:
     """Return the p-quantile (0.5 ≤ p < 1) of Student's t for whole degrees of freedom ≥ 1.
 

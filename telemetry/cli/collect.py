@@ -8,10 +8,13 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from telemetry.cli.common import GpusOption, IntervalOption, SourceOption, StoreOption, say
 from telemetry.errors import CollectorRunning, TelemetryError, UsageError
@@ -27,19 +30,56 @@ def collect(
     interval: IntervalOption = None,
     store: StoreOption = None,
     duration: Annotated[float | None, typer.Option("--duration", min=0.0, help="Stop after so many seconds.")] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="[PATH]", help="Take events on a Unix socket (events.sock, runtime folder)."),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
 ) -> None:
     """Collect readings until stopped, or while a command runs."""
     settings = load_settings({"source": source, "gpus": gpus, "interval": interval, "store": store})
+    socket = None if listen is None else _socket(listen, Path(settings.runtime_dir))
     if detach:
         if command:
             raise UsageError("--detach and a command do not go together. Leave one out.")
-        _detach(settings, duration)
+        _detach(settings, duration, socket)
         return
-    raise typer.Exit(asyncio.run(_collect(settings, duration, command)))
+    raise typer.Exit(asyncio.run(_collect(settings, duration, command, socket)))
 
 
-async def _collect(settings: Settings, duration: float | None, command: list[str] | None) -> int:
+class CollectCommand(TyperCommand):
+    """A command whose `--listen` may stand without a path, which Typer does not know."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare `--listen` the empty path."""
+        end = args.index("--") if "--" in args else len(args)
+        for at in range(end):
+            if args[at] == "--listen" and (at + 1 == end or args[at + 1].startswith("-")):
+                return super().parse_args(ctx, [*args[: at + 1], "", *args[at + 1 :]])
+        return super().parse_args(ctx, args)
+
+
+def _socket(listen: str, runtime_dir: Path) -> str:
+    """Return where to listen: at the path given, or at the usual place where it is empty."""
+    from telemetry.collector.lock import make_runtime_dir
+    from telemetry.events.place import FILE
+
+    if listen:
+        return str(Path(listen).expanduser().absolute())
+    make_runtime_dir(runtime_dir)
+    return str((runtime_dir / FILE).absolute())
+
+
+def _bound(socket: str | None) -> AbstractContextManager[Any]:
+    """Listen at a path, or nowhere."""
+    if socket is None:
+        return nullcontext()
+    from telemetry.events import bound
+
+    return bound(Path(socket))
+
+
+async def _collect(settings: Settings, duration: float | None, command: list[str] | None, socket: str | None) -> int:
     from telemetry.collector.service import Collector
     from telemetry.collector.sources.select import check_sources, open_sources
     from telemetry.storage.store import open_store
@@ -63,9 +103,25 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
         if command:
             for one in sources:
                 one.close()
-            return await _around(settings, command, stop, duration)
-        collector = Collector(store, sources, spec=settings.source, period_s=settings.interval, runtime_dir=runtime_dir)
-        async with collector:
+            return await _around(settings, command, stop, duration, socket)
+        collector = Collector(
+            store,
+            sources,
+            spec=settings.source,
+            period_s=settings.interval,
+            runtime_dir=runtime_dir,
+            listen=socket,
+        )
+        async with AsyncExitStack() as stack:
+            listening = stack.enter_context(_bound(socket))
+            await stack.enter_async_context(collector)
+            if socket is not None:
+                from telemetry.events import Listener, SharedRecording
+
+                recording = SharedRecording(store, sources, settings.source, runtime_dir)
+                await stack.enter_async_context(recording)
+                await stack.enter_async_context(Listener(recording, listening, collector.failures, stop))
+                say(f"Taking events at {socket}.")
             names = ", ".join(one.device.name for one in sources)
             say(f"Collecting from {names} into {store.path}; Ctrl-C stops.")
             live = sys.stderr.isatty()
@@ -84,12 +140,22 @@ def _open_log_again(log: Path) -> None:
     os.close(descriptor)
 
 
-async def _around(settings: Settings, command: list[str], stop: asyncio.Event, duration: float | None) -> int:
+async def _around(
+    settings: Settings, command: list[str], stop: asyncio.Event, duration: float | None, socket: str | None
+) -> int:
     """Record a command as a run; return its own exit code."""
     from telemetry.recorder import Recorder
 
     recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus, interval=settings.interval)
-    async with recorder:
+    recorder.listen = socket
+    async with AsyncExitStack() as stack:
+        listening = stack.enter_context(_bound(socket))
+        await stack.enter_async_context(recorder)
+        if socket is not None:
+            from telemetry.events import Listener
+
+            failures = recorder.collector.failures if recorder.collector else Counter[str]()
+            await stack.enter_async_context(Listener(recorder, listening, failures, stop))
         try:
             async with recorder.run(name=" ".join(command), runner="command"):
                 code = await _run_command(command, stop, duration)
@@ -142,10 +208,11 @@ def _line(status: Any) -> None:
     sys.stderr.flush()
 
 
-def _detach(settings: Settings, duration: float | None) -> None:
+def _detach(settings: Settings, duration: float | None, socket: str | None) -> None:
     line = [sys.executable, "-m", "telemetry.cli", "collect", "--source", settings.source]
     line += ["--gpus", settings.gpus, "--interval", str(settings.interval), "--store", settings.store]
     line += [] if duration is None else ["--duration", str(duration)]
+    line += [] if socket is None else ["--listen", socket]
     from telemetry.collector.lock import make_runtime_dir
 
     runtime_dir = Path(settings.runtime_dir)
@@ -158,6 +225,8 @@ def _detach(settings: Settings, duration: float | None) -> None:
     while time.monotonic() < until:
         if any(h.pid == child.pid for h in _holders(runtime_dir)):
             say(f"Collecting in the background (pid {child.pid}) into {settings.store}; `telemetry stop` ends it.")
+            if socket is not None:
+                say(f"Taking events at {socket}.")
             return
         if child.poll() is not None:
             lines = log.read_text(encoding="utf-8").strip().splitlines()
@@ -182,8 +251,22 @@ def status(store: StoreOption = None) -> None:
         since_s = max(0.0, time.time() - holder.since_ns / 1e9)
         doing = "collecting" if holder.kind == "collector" else "recording its own runs"
         typer.echo(f"{doing}: pid {holder.pid}, for {since_s:.0f} s, into {holder.store}")
+        if holder.listen:
+            typer.echo(f"  taking events at {holder.listen}: {_heard(holder.listen)}")
     if not found:
         typer.echo("no collector is running")
+
+
+def _heard(path: str) -> str:
+    """Say what the collector that takes events at a path says of them."""
+    from telemetry.events.place import ask
+
+    try:
+        found = ask(path)
+    except OSError as error:
+        return f"it does not answer ({error.strerror or error})"
+    counts = ((found.get("connections"), "program"), (found.get("events"), "event"), (found.get("errors"), "error"))
+    return ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts)
 
 
 def stop(store: StoreOption = None) -> None:

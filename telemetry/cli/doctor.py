@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from telemetry.cli.common import Format, FormatOption, GpusOption, SourceOption, StoreOption
+from telemetry.clock import SteadyClock, take_anchor
 from telemetry.errors import SourceUnavailable, UsageError
 from telemetry.settings import load_settings, origins
 
@@ -18,27 +19,32 @@ def doctor(
     form: FormatOption = Format.table,
 ) -> None:
     """Say what can be measured here, and why the rest cannot."""
-    from telemetry.clock import SteadyClock, take_anchor
     from telemetry.collector.sources.select import open_sources
     from telemetry.runners import find_smollm2
 
     settings = load_settings({"source": source, "gpus": gpus, "store": store})
+    clock = SteadyClock(take_anchor())
     checks: list[dict[str, str]] = []
+    cpu_seen = False
     try:
-        sources = open_sources(settings.source, settings.gpus, SteadyClock(take_anchor()), Path(settings.runtime_dir))
+        sources = open_sources(settings.source, settings.gpus, clock, Path(settings.runtime_dir))
     except (SourceUnavailable, UsageError) as error:
         checks.append({"what": "devices", "state": "no", "detail": str(error)})
     else:
         for one in sources:
             d = one.device
+            cpu_seen |= d.kind == "cpu"
             reading = one.read()
             power = reading.power_instant_mw or reading.power_average_mw
             detail = (
-                f"{d.uid}, energy from the {d.energy_path or 'nothing'}, power signal {d.integral_of or 'none'}, "
+                f"{d.uid}, {d.boundary}, energy from the {d.energy_path or 'nothing'}, "
+                f"power signal {d.integral_of or 'none'}, "
                 f"now {'unknown' if power is None else f'{power / 1000:.1f} W'}"
             )
             checks.append({"what": d.name, "state": "yes", "detail": detail})
             one.close()
+    if not cpu_seen:
+        checks.append(_cpu_energy(clock))
     engine = importlib.util.find_spec("llama_cpp") is not None
     checks.append(
         {
@@ -58,6 +64,18 @@ def doctor(
     place = Path(settings.store)
     checks.append({"what": "store", "state": "yes" if place.exists() else "none yet", "detail": str(place)})
     _print(checks, ("what", "state", "detail"), form, "telemetry.doctor/1", "checks")
+
+
+def _cpu_energy(clock: SteadyClock) -> dict[str, str]:
+    """Say whether the CPU could be measured too, where the source in effect leaves it out."""
+    from telemetry.collector.sources.rapl import open_rapl
+
+    try:
+        zones = [source.device for source in open_rapl("", clock)]
+    except SourceUnavailable as error:
+        return {"what": "CPU energy (RAPL)", "state": "no", "detail": str(error)}
+    names = ", ".join(zone.name for zone in zones)
+    return {"what": "CPU energy (RAPL)", "state": "yes", "detail": f"{names}: --source rapl, or beside GPUs nvml,rapl"}
 
 
 def config(store: StoreOption = None, form: FormatOption = Format.table) -> None:

@@ -1,4 +1,4 @@
-"""list, show, report, window: what the store says."""
+"""list, show, report, analyse, window: what the store says."""
 
 import asyncio
 import gc
@@ -10,22 +10,37 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, MethodOption, OutputOption, StoreOption, progress_bar, say
+from telemetry.cli.common import (
+    FiguresOption,
+    Format,
+    FormatOption,
+    MethodOption,
+    OutputOption,
+    ReportFormat,
+    ReportFormatOption,
+    StoreOption,
+    emit,
+    progress_bar,
+    say,
+)
 from telemetry.cli.common import show as print_document
+from telemetry.cli.drawing import draw, page, save
 from telemetry.errors import UsageError
 from telemetry.settings import load_settings
 
 LAST_S = 9_223_372_036  # beyond this, nanoseconds do not fit into 64 bits
 
 
-def _ask(store: str | None, question: Any, *, read_only: bool = False) -> Any:
+def _ask(store: str | None, question: Any, *, read_only: bool = False, write: bool = False) -> Any:
+    """Return the answer of a store; with `write` one that may not be written is an error."""
     from telemetry.storage.store import open_store
 
     gc.disable()  # one document is made and printed: collecting garbage would take a fifth of the time
 
     async def answer() -> Any:
         place = Path(load_settings({"store": store}).store).expanduser()
-        locked = place.exists() and not os.access(place, os.W_OK)  # what is worked out is then not kept
+        # What is worked out is not kept in a store that may not be written.
+        locked = not write and place.exists() and not os.access(place, os.W_OK)
         async with await open_store(place, create=False, read_only=read_only or locked) as opened:
             return await question(opened)
 
@@ -51,33 +66,96 @@ def list_runs(store: StoreOption = None, form: FormatOption = Format.table, outp
 def show(
     run: Annotated[str, typer.Argument(help="A run's uid, or how it begins.")],
     store: StoreOption = None,
-    form: FormatOption = Format.table,
+    form: ReportFormatOption = ReportFormat.table,
     output: OutputOption = None,
+    figures: FiguresOption = None,
+    requests: Annotated[bool, typer.Option("--requests", help="List its requests, and what each is charged.")] = False,
 ) -> None:
     """Show one run."""
-    report([run], store, form, output)
+    if requests and form is ReportFormat.html:
+        raise UsageError("A page has no list of requests. Leave out --requests, or choose another --format.")
+    document = _report((run,), store, with_requests=requests)
+    _print(document, form, output, figures, store, _of_requests() if requests else _of_runs())
 
 
 def report(
     runs: Annotated[list[str] | None, typer.Argument(help="Runs by uid, or how it begins; none: all.")] = None,
     store: StoreOption = None,
-    form: FormatOption = Format.table,
+    form: ReportFormatOption = ReportFormat.table,
     output: OutputOption = None,
+    figures: FiguresOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where a run is not publishable.")] = False,
     method: MethodOption = "auto",
+    policy: Annotated[str, typer.Option("--policy", help="M0 to M4: how energy is shared out among requests.")] = "M4",
+    sum_boundaries: Annotated[
+        bool, typer.Option("--sum-boundaries", help="Add up GPU, CPU and memory; else the first of these counts.")
+    ] = False,
 ) -> None:
     """Report the energy of runs, with bounds, grade and verdict."""
-    from telemetry.join import report as join
-    from telemetry.reports import to_csv, to_markdown, to_table
+    from telemetry.join import SHORT, How
 
-    with progress_bar("reading") as progress:
-        document = _ask(
-            store,
-            lambda opened: join(opened, tuple(runs or ()), boards=_boards(), method=method, progress=progress),
-        )
-    print_document(document, form, output, table=to_table, csv=to_csv, md=to_markdown)
+    if policy not in SHORT:
+        raise UsageError(f"There is no policy {policy}. Known are: {', '.join(SHORT)}.")
+    how = How(method=method, policy=SHORT[policy], all_boundaries=sum_boundaries)
+    document = _report(tuple(runs or ()), store, how=how)
+    _print(document, form, output, figures, store, _of_runs())
     if strict and not all(r["verdict"]["publishable"] for r in document["runs"] if not r["warmup"]):
         raise typer.Exit(3)
+
+
+def _report(uids: tuple[str, ...], store: str | None, **options: Any) -> Any:
+    from telemetry.join import report as join
+
+    with progress_bar("reading") as progress:
+        return _ask(store, lambda opened: join(opened, uids, boards=_boards(), progress=progress, **options))
+
+
+def _print(
+    document: Any,
+    form: ReportFormat,
+    output: Path | None,
+    figures: Path | None,
+    store: str | None,
+    renderers: dict[str, Any],
+) -> None:
+    """Print a report, as a page or in the other formats, and write its figures where asked."""
+    if form is not ReportFormat.html and figures is None:
+        print_document(document, Format(form), output, **renderers)
+        return
+    with progress_bar("drawing"):
+        drawn = _ask(store, lambda opened: draw(opened, document, _boards()), read_only=True)
+    if figures is not None:
+        save(drawn, figures)
+    if form is ReportFormat.html:
+        emit(page(document, drawn), output)
+    else:
+        print_document(document, Format(form), output, **renderers)
+
+
+def _of_runs() -> dict[str, Any]:
+    from telemetry.reports import to_csv, to_markdown, to_table
+
+    return {"table": to_table, "csv": to_csv, "md": to_markdown}
+
+
+def _of_requests() -> dict[str, Any]:
+    from telemetry.reports import requests_csv, requests_markdown, requests_table
+
+    return {"table": requests_table, "csv": requests_csv, "md": requests_markdown}
+
+
+def analyse(
+    runs: Annotated[list[str] | None, typer.Argument(help="Runs by uid, or how it begins; none: all.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Work out runs anew and keep the results, where SQL sees them, in place of what was kept."""
+    from telemetry.join import work_out
+
+    with progress_bar("working out") as progress:
+        count, version = _ask(
+            store, lambda opened: work_out(opened, tuple(runs or ()), boards=_boards(), progress=progress), write=True
+        )
+    typer.echo(f"{count} runs worked out, by version {version} of the analysis.")
 
 
 def window(

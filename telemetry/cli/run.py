@@ -1,24 +1,13 @@
-"""run llama, run openai: one experiment with llama.cpp, or with a server."""
+"""run llama, run transformers, run openai: one experiment with one model."""
 
-import asyncio
-import signal
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from telemetry.cli.common import (
-    Format,
-    FormatOption,
-    GpusOption,
-    OutputOption,
-    SourceOption,
-    StoreOption,
-    show,
-)
-from telemetry.errors import UsageError
+from telemetry.cli.common import Format, FormatOption, GpusOption, OutputOption, SourceOption, StoreOption, show
+from telemetry.cli.experiments import Scale, ScaleOption, carry_out
 from telemetry.settings import load_settings
 
 
@@ -37,73 +26,38 @@ class Arrival(StrEnum):
     burst = "burst"
 
 
-PromptsOption = Annotated[Path, typer.Option("--prompts", help="A text file, one prompt a line.")]
+PromptsOption = Annotated[
+    str, typer.Option("--prompts", help="A file of prompts, synthetic:… or trace:… (docs/prompts.md).")
+]
 MaxTokensOption = Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens a prompt at most.")]
 RepeatOption = Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")]
 WarmupOption = Annotated[int, typer.Option("--warmup", min=0, help="Runs before them, left out.")]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Prompts computed together.")]
+RunSecondsOption = Annotated[
+    float, typer.Option("--run-seconds", min=0.0, help="About how long a run goes through the prompts; 0: once.")
+]
 BaselineOption = Annotated[
     float, typer.Option("--baseline", min=0.0, help="Seconds of idle before and after, for net energy; 30 or more.")
 ]
-
-
-def measure(
-    settings: Any,
-    open_runner: Callable[[], Any],
-    prompts: list[str],
-    *,
-    max_tokens: int,
-    repeat: int,
-    warmup: int,
-    baseline_s: float = 0.0,
-) -> dict[str, Any]:
-    """Run one experiment with a progress bar and return its report."""
-    import uuid
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from telemetry.experiment import Plan, run_experiment
-    from telemetry.join import load_boards, report
-    from telemetry.recorder import Recorder
-    from telemetry.storage.store import open_store
-
-    plan = Plan(prompts=prompts, max_tokens=max_tokens, repeat=repeat, warmup=warmup, baseline_s=baseline_s)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-
-    async def work() -> dict[str, Any]:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # as Ctrl-C: the run is kept
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            shown = bar.add_task("opening", total=repeat + warmup)
-
-            def progress(done: int, total: int, what: str) -> None:
-                bar.update(shown, completed=done, total=total, description=what)
-
-            recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus)
-            async with recorder:
-                uids = await run_experiment(recorder, open_runner, plan, experiment=uuid.uuid4().hex, progress=progress)
-        async with await open_store(settings.store) as store:
-            return await report(store, tuple(uids), boards=load_boards(settings.profile, settings.calibration))
-
-    try:
-        return asyncio.run(work())
-    except asyncio.CancelledError:
-        raise typer.Exit(128 + signal.SIGTERM) from None
+GateOption = Annotated[bool, typer.Option("--gate", help="Wait up to 5 minutes until the GPU is idle and cool.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; half the cores.")]
 
 
 def llama(
-    model: Annotated[Path, typer.Option("--model", help="A GGUF file.")],
+    model: Annotated[str, typer.Option("--model", help="A GGUF file.")],
     prompts: PromptsOption,
     max_tokens: MaxTokensOption = 128,
+    batch_size: BatchOption = 1,
     repeat: RepeatOption = 5,
     warmup: WarmupOption = 1,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; half the cores.")] = None,
+    run_seconds: RunSecondsOption = 0.0,
+    threads: ThreadsOption = None,
     gpu_layers: Annotated[int, typer.Option("--gpu-layers", help="Layers on the GPU; -1: all it takes.")] = -1,
     context: Annotated[int, typer.Option("--context", min=8, help="Context length in tokens.")] = 2048,
     baseline: BaselineOption = 0.0,
+    gate: GateOption = False,
     seed: Annotated[int, typer.Option("--seed", help="Recorded with the run; decoding is greedy.")] = 0,
+    scale: ScaleOption = Scale.full,
     source: SourceOption = None,
     gpus: GpusOption = None,
     store: StoreOption = None,
@@ -111,23 +65,44 @@ def llama(
     output: OutputOption = None,
 ) -> None:
     """Measure a GGUF model in llama.cpp."""
-    from telemetry.reports import to_csv, to_markdown, to_table
-    from telemetry.runners import open_llama, read_prompts
-    from telemetry.runners.llama_engine import check_gguf
+    options = {"threads": threads, "gpu_layers": gpu_layers, "context": context, "seed": seed}
+    plan = _plan(
+        "llama", model, prompts, max_tokens, options,
+        batch_size=batch_size, repeat=repeat, warmup=warmup, run_s=run_seconds, baseline_s=baseline, gate=gate,
+    )  # fmt: skip
+    _report(plan, scale, {"store": store, "source": source, "gpus": gpus}, form, output)
 
-    if not model.exists():
-        raise UsageError(f"There is no model file {model}. Check --model.")
-    texts = read_prompts(prompts)
-    check_gguf(model)  # before a store is made for nothing
-    settings = load_settings({"store": store, "source": source, "gpus": gpus})
 
-    def opened() -> Any:
-        return open_llama(model, threads=threads, gpu_layers=gpu_layers, context=context, seed=seed)
-
-    document = measure(
-        settings, opened, texts, max_tokens=max_tokens, repeat=repeat, warmup=warmup, baseline_s=baseline
-    )
-    show(document, form, output, table=to_table, csv=to_csv, md=to_markdown)
+def transformers(
+    model: Annotated[str, typer.Option("--model", help="A model's folder, or its name where it can be fetched.")],
+    prompts: PromptsOption,
+    max_tokens: MaxTokensOption = 128,
+    batch_size: BatchOption = 1,
+    repeat: RepeatOption = 5,
+    warmup: WarmupOption = 1,
+    run_seconds: RunSecondsOption = 0.0,
+    device: Annotated[str | None, typer.Option("--device", help="cuda, cuda:1, cpu; a GPU where there is one.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="bfloat16, float16, float32; as the model has it.")
+    ] = None,
+    threads: ThreadsOption = None,
+    sync: Annotated[bool, typer.Option("--sync", help="Wait for the GPU at every step: exact times, slower.")] = False,
+    baseline: BaselineOption = 0.0,
+    gate: GateOption = False,
+    scale: ScaleOption = Scale.full,
+    source: SourceOption = None,
+    gpus: GpusOption = None,
+    store: StoreOption = None,
+    form: FormatOption = Format.table,
+    output: OutputOption = None,
+) -> None:
+    """Measure a model in transformers."""
+    options = {"device": device, "dtype": dtype, "threads": threads, "sync": sync}
+    plan = _plan(
+        "transformers", model, prompts, max_tokens, options,
+        batch_size=batch_size, repeat=repeat, warmup=warmup, run_s=run_seconds, baseline_s=baseline, gate=gate,
+    )  # fmt: skip
+    _report(plan, scale, {"store": store, "source": source, "gpus": gpus}, form, output)
 
 
 def openai(
@@ -137,6 +112,7 @@ def openai(
     max_tokens: MaxTokensOption = 128,
     repeat: RepeatOption = 5,
     warmup: WarmupOption = 1,
+    run_seconds: RunSecondsOption = 0.0,
     api: Annotated[
         Api, typer.Option("--api", help="How to ask: the prompt as it is, or as a message.")
     ] = Api.completions,
@@ -152,7 +128,9 @@ def openai(
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a server may be silent.")] = 120.0,
     retries: Annotated[int, typer.Option("--retries", min=0, help="Of a request that brought nothing yet.")] = 0,
     baseline: BaselineOption = 0.0,
+    gate: GateOption = False,
     seed: Annotated[int, typer.Option("--seed", help="Draws the Poisson arrivals; decoding is greedy.")] = 0,
+    scale: ScaleOption = Scale.full,
     source: SourceOption = None,
     gpus: GpusOption = None,
     store: StoreOption = None,
@@ -160,28 +138,38 @@ def openai(
     output: OutputOption = None,
 ) -> None:
     """Measure a model behind an OpenAI-compatible server on this machine's GPUs (key: OPENAI_API_KEY)."""
-    from telemetry.reports import to_csv, to_markdown, to_table
-    from telemetry.runners import Load, open_openai, read_prompts
+    options = {
+        "base_url": base_url, "api": api.value, "request_rate": request_rate, "arrival": arrival and arrival.value,
+        "timeout": timeout, "retries": retries, "seed": seed,
+    }  # fmt: skip
+    plan = _plan(
+        "openai", model, prompts, max_tokens, options,
+        concurrency=concurrency, repeat=repeat, warmup=warmup, run_s=run_seconds, baseline_s=baseline, gate=gate,
+    )  # fmt: skip
+    _report(plan, scale, {"store": store, "source": source, "gpus": gpus}, form, output)
 
-    texts = read_prompts(prompts)
-    if arrival is None:
-        arrival = Arrival.poisson if request_rate else Arrival.burst
-    if (arrival is Arrival.burst) != (request_rate is None):
-        raise UsageError(
-            f"--arrival {arrival} and --request-rate {request_rate} do not go together. Give poisson or constant "
-            "arrivals a rate, and a burst none."
-        )
-    load = Load(
-        concurrency=concurrency or (len(texts) if request_rate else 1),
-        arrival=arrival.value,
-        rate=request_rate,
-        seed=seed,
-        timeout_s=timeout,
-        retries=retries,
+
+def _plan(
+    engine: Any, model: str, prompts: str, max_tokens: int, options: dict[str, Any],
+    *, batch_size: int = 1, concurrency: int | None = 1, gate: bool, **protocol: Any,
+) -> Any:  # fmt: skip
+    """Return the plan of one setting; an option that is None was not given."""
+    from telemetry.experiment import Gate, Plan, Setting
+    from telemetry.runners.prompts import parse_prompts
+
+    some = parse_prompts(prompts, max_tokens=max_tokens)
+    free = len(some) if options.get("request_rate") or some.replayed else 1
+    setting = Setting(
+        name=model, engine=engine, model=model, prompts="prompts", batch_size=batch_size,
+        concurrency=concurrency or free, options={k: v for k, v in options.items() if v is not None},
+    )  # fmt: skip
+    return Plan(
+        name=f"run {engine}", settings=(setting,), prompts={"prompts": some}, gate=Gate() if gate else None, **protocol
     )
-    settings = load_settings({"store": store, "source": source, "gpus": gpus})
-    runner = open_openai(base_url, model, api=api.value, load=load)  # before a store is made for nothing
-    document = measure(
-        settings, lambda: runner, texts, max_tokens=max_tokens, repeat=repeat, warmup=warmup, baseline_s=baseline
-    )
+
+
+def _report(plan: Any, scale: Scale, flags: dict[str, Any], form: Format, output: Path | None) -> None:
+    from telemetry.reports import to_csv, to_markdown, to_table
+
+    document = carry_out(load_settings(flags), plan.quick() if scale is Scale.quick else plan)
     show(document, form, output, table=to_table, csv=to_csv, md=to_markdown)

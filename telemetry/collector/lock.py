@@ -27,6 +27,7 @@ class Holder:
     pid: int
     since_ns: int
     store: str
+    listen: str | None = None  # the Unix socket on which it takes events
 
 
 class DeviceLock:

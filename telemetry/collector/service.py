@@ -54,9 +54,15 @@ class Collector:
         period_s: float,
         runtime_dir: Path,
         kind: Kind = "collector",
+        listen: str | None = None,
     ) -> None:
-        """Collect into a store. `kind`: `recorder` where the process does other work besides."""
+        """Collect into a store. `kind`: `recorder` where the process does other work besides.
+
+        listen: the Unix socket on which the process takes events, for others to know.
+        """
         self._kind = kind
+        self._listen = listen
+        self.failures = Counter[str]()  # of what the process does beside reading, stored with the session's own
         self._store = store
         self._sources = sources
         self._spec = spec
@@ -73,9 +79,10 @@ class Collector:
     async def __aenter__(self) -> Self:
         store = self._store
         started = clocks.SteadyClock(store.clock.anchor).now_ns()
+        me = Holder(kind=self._kind, pid=os.getpid(), since_ns=started, store=store.path, listen=self._listen)
         try:
             for lock in self._locks:
-                lock.acquire(Holder(kind=self._kind, pid=os.getpid(), since_ns=started, store=store.path))
+                lock.acquire(me)
             self._session = await store.start_session(
                 source=self._spec,
                 settings={"interval": self._period_s},
@@ -155,7 +162,7 @@ class Collector:
         return SessionHealth(
             polls=sum(h.polls for h in every),
             missed=sum(h.missed for h in every),
-            failures=dict(sum((Counter(h.failures) for h in every), Counter[str]())),
+            failures=dict(sum((Counter(h.failures) for h in every), self.failures)),
             latency_p99_ns=max(latencies, default=None),
             queue_peak=self._channel.peak,
             # Of a process that does other work besides nobody can say which part was measuring.

@@ -15,6 +15,7 @@ from telemetry.analysis import (
     idle_baseline,
 )
 from telemetry.analysis.baselines import BaselineName
+from telemetry.analysis.rows import Floats, Ints
 from telemetry.errors import TraceError
 from telemetry.join.boards import Board
 from telemetry.join.energy import Path, curve_of, second_by_second
@@ -35,12 +36,7 @@ async def idle_power(
 
     None where the stretch is no baseline: under 30 s, or not within 3 W.
     """
-    rows = await reader.rows_between(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
-    starts = await reader.session_starts(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
-    holes = await reader.gaps(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
-    path: Path = "counter" if device.energy_path == "counter" else "integral"
-    curve = curve_of(Rows.of(rows), Breaks.of(holes, starts), board, path, device.integral_of)
-    edges_ns, power_w = second_by_second(curve, t0_ns, t1_ns)
+    edges_ns, power_w = await power_by_second(store, device, board, t0_ns, t1_ns)
     try:
         found = idle_baseline(cast(BaselineName, name), t_ns=edges_ns, power_w=power_w)
     except TraceError:
@@ -52,6 +48,18 @@ async def idle_power(
         method=name,
         grade="A",
     )
+
+
+async def power_by_second(
+    store: Store, device: StoredDevice, board: Board, t0_ns: int, t1_ns: int
+) -> tuple[Ints, Floats]:
+    """Return the edges of the seconds of an interval, (n + 1,), ns, and a device's mean power in each, (n,), W."""
+    rows = await reader.rows_between(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
+    starts = await reader.session_starts(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
+    holes = await reader.gaps(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
+    path: Path = "counter" if device.energy_path == "counter" else "integral"
+    curve = curve_of(Rows.of(rows), Breaks.of(holes, starts), board, path, device.integral_of)
+    return second_by_second(curve, t0_ns, t1_ns)
 
 
 def as_baseline(idle: Estimate) -> Baseline:

@@ -63,6 +63,7 @@ def device_json(
     return {
         "uid": device.uid,
         "name": device.name,
+        "boundary": device.boundary,
         "energy": energy,
         "avg_power_w": average_w(energy["value_j"], duration_s),
         "peak_power_w": peak_power_w,

@@ -16,17 +16,16 @@ from telemetry.analysis import (
     VitalsRows,
     checks,
     choose_path,
-    phase_energy,
     throttled_s,
 )
 from telemetry.analysis.quality import bits
 from telemetry.analysis.rows import Floats, Ints
+from telemetry.analysis.steady import settled
 from telemetry.errors import UsageError
 from telemetry.join.boards import Board
 from telemetry.model import Estimate, Vitals, power_column
 
 Path = Literal["counter", "integral"]
-Phases = Mapping[str, tuple[Ints, Ints]]
 PATHS: tuple[Path, ...] = get_args(Path)
 LOCAL: dict[Path, Method] = {"counter": "linear", "integral": "stored"}  # estimators for seconds in a row
 
@@ -64,10 +63,10 @@ class DeviceEnergy:
 
     automatic: what would have been chosen, where a method was asked for.  residual: counter / integrated power
     − 1, from 10 s on.  throttled_s: by reason.  idle_power_w: of a stretch recorded as a baseline, W.
-    phases: energy by name.
     """
 
     estimates: EnergyEstimates  # of the one interval
+    curve: EnergyCurve  # of the path that was chosen
     automatic: Estimate | None = None
     residual: float | None = None
     peak_power_w: float | None = None
@@ -75,7 +74,6 @@ class DeviceEnergy:
     max_memory_used_bytes: int | None = None
     throttled_s: Mapping[str, float] = field(default_factory=dict)
     idle_power_w: Estimate | None = None
-    phases: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def energy(self) -> Estimate:
@@ -83,12 +81,9 @@ class DeviceEnergy:
         return self.estimates.at(0)
 
 
-def measure(
-    trace: Trace, board: Board, t0_ns: int, t1_ns: int, method: str = "auto", phases: Phases | None = None
-) -> DeviceEnergy:
+def measure(trace: Trace, board: Board, t0_ns: int, t1_ns: int, method: str = "auto") -> DeviceEnergy:
     """Return the energy of one device over [t0, t1], by the method asked for or the best there is, and its flags.
 
-    phases: by name, starts and ends, (n,) each, which do not overlap; they need all rows of the interval.
     Raises UsageError for a method that does not exist.
     """
     t0, t1, vitals = np.array([t0_ns]), np.array([t1_ns]), VitalsRows.of(trace.vitals)
@@ -121,15 +116,12 @@ def measure(
     peaks = [*curves["counter"].peak_power_w(t0, t1).tolist(), *(mw / 1000 for mw in tops if mw is not None)]
     return DeviceEnergy(
         estimates=found,
+        curve=curves[choice.path],
         automatic=None if method == "auto" else chosen.at(0),
         residual=residual if np.isfinite(residual) else None,
         peak_power_w=max((p for p in peaks if p is not None and np.isfinite(p)), default=None),
         max_temperature_c=_most(v.sensors.temperature_c for v in seen),
         max_memory_used_bytes=_most(v.sensors.memory_used_bytes for v in seen),
-        phases={
-            name: phase_energy(curves[choice.path], starts, ends).energy
-            for name, (starts, ends) in (phases or {}).items()
-        },
         throttled_s={k: held for k, held in throttled_s(vitals, t0_ns, t1_ns).items() if np.isfinite(held)},
     )
 
@@ -206,11 +198,16 @@ def _stale(trace: Trace, v: VitalsRows, t0_ns: int, t1_ns: int) -> tuple[str, ..
 
 
 def _unsteady(curve: EnergyCurve, v: VitalsRows, t0_ns: int, t1_ns: int) -> tuple[str, ...]:
-    """Return `unsteady` for a long interval whose last 30 s still moved; a short one is not asked."""
+    """Return `unsteady` for a long interval that settled late or whose last 30 s still moved; a short one is not asked.
+
+    Whether it settled late is only seen where all its rows were given: else the power between the edges is a mean.
+    """
     if t1_ns - t0_ns < LONG_NS:
         return ()
-    edges_ns, power_w = second_by_second(curve, t1_ns - checks.STEADY_NS, t1_ns)
-    return checks.unsteady(t_ns=edges_ns[1:], power_w=power_w, v=v, t1_ns=t1_ns)
+    edges_ns, power_w = second_by_second(curve, t0_ns, t1_ns)
+    late = edges_ns[1:] > t1_ns - checks.STEADY_NS
+    moving = checks.unsteady(t_ns=edges_ns[1:][late], power_w=power_w[late], v=v, t1_ns=t1_ns)
+    return moving or (() if settled(power_w) else ("unsteady",))
 
 
 def _in_gap(v: Vitals, trace: Trace) -> bool:

@@ -1,29 +1,52 @@
-"""What is worked out of one run and kept in `result`: its energies, its latencies, its counts."""
+"""What is worked out of one run and kept in `result`: its energies, their shares, its latencies, its counts."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from telemetry.analysis import Latency, estimate_of, latency, sum_devices, summary
-from telemetry.join.baselines import BASELINE, idle_power, summed
+from telemetry.analysis import CumulativeEnergy, Policy, estimate_of, sum_devices
+from telemetry.analysis.phases import published
+from telemetry.analysis.quality import bits
+from telemetry.analysis.rows import Ints
+from telemetry.analysis.steady import settled as steady
+from telemetry.errors import TraceError
+from telemetry.join import boundaries, spreads
+from telemetry.join.answers import answers, plain
+from telemetry.join.baselines import BASELINE, idle_power
 from telemetry.join.boards import Board
-from telemetry.join.energy import DeviceEnergy, Phases
+from telemetry.join.energy import LONG_NS, DeviceEnergy, S
+from telemetry.join.phases import MODELLED, Phases, phases, untold
+from telemetry.join.requests import DEFAULT, Charged, Served, as_work, charge, followed, label, running, served
 from telemetry.join.traces import device_energy
 from telemetry.model import ALL_DEVICES, Estimate, Result
-from telemetry.storage import reader
-from telemetry.storage.reader import Results, StoredDevice, StoredRequest, StoredRun, WallClock
+from telemetry.storage.reader import StoredDevice, StoredRun, WallClock
+from telemetry.storage.results import OfRequests, Results
 from telemetry.storage.store import Store
 
-ANALYSIS_VERSION = "5"
-COUNTS = ("requests_ok", "requests_failed", "requests_uncounted", "input_tokens", "output_tokens")
-LATENCIES = ("ttft", "tpot", "itl", "e2e")
-SPREAD = ("mean", "p50", "p90", "p95", "p99")
+ANALYSIS_VERSION = "6"
 
 # Runners whose work another process does: nobody can say which processes on the GPU are strangers.
-NOT_THE_RECORDER = ("command", "openai")
+NOT_THE_RECORDER = ("command", "openai", "proxy")
 # What later readings may still settle is worked out anew each time.
 _UNSETTLED = {"not_covered", "edge_extrapolated"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How runs are worked out; only what is worked out as by default is kept."""
+
+    method: str = "auto"
+    policy: Policy = DEFAULT
+    all_boundaries: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysed:
+    """What was worked out of a run."""
+
+    results: Sequence[Result]
+    of_requests: Sequence[OfRequests]
 
 
 def settled(results: Results) -> bool:
@@ -38,10 +61,15 @@ async def analyse(
     stop_ns: int,
     devices: Sequence[tuple[StoredDevice, Board]],
     clock: WallClock,
-    method: str = "auto",
-) -> list[Result]:
-    """Work out one run from the rows around its edges, its vitals, requests and tokens."""
-    requests = await reader.requests(store, run.id)
+    how: How,
+    others: Sequence[int] = (),
+) -> Analysed:
+    """Work out one run from the readings of its devices, its requests and tokens.
+
+    others: runs that overlap with it.
+    """
+    summed_up = [d.id for d in boundaries.headline([d for d, _ in devices], all_boundaries=how.all_boundaries)]
+    work = await served(store, run, stop_ns, summed_up, others)
     pids = None if run.pid is None or run.runner in NOT_THE_RECORDER else frozenset([run.pid])
     parts = {
         device.id: await device_energy(
@@ -52,8 +80,8 @@ async def analyse(
             stop_ns,
             clock=clock,
             own_pids=pids,
-            method=method,
-            phases=_phases(requests),
+            method=how.method,
+            course=bool(work.requests),
         )
         for device, board in devices
     }
@@ -61,34 +89,108 @@ async def analyse(
         for device, board in devices:
             idle = await idle_power(store, device, board, run.start_ns, stop_ns, name=run.name or "B1")
             parts[device.id] = replace(parts[device.id], idle_power_w=idle)
-    found = {ALL_DEVICES: _run_energy(list(parts.values()))} | {k: _device(part) for k, part in parts.items()}
-    found[ALL_DEVICES] |= await _answers(store, run, requests, found[ALL_DEVICES]["energy_j"])
-    return [
-        Result(run=run.id, device=device, quantity=quantity, estimate=estimate)
-        for device, quantities in found.items()
-        for quantity, estimate in quantities.items()
-    ]
+    headline = {number: parts[number] for number in summed_up}
+    energy = _energy(list(headline.values()), _of_requests(work, run.start_ns, stop_ns))
+    shares = _shares(work, headline, run.start_ns, stop_ns, how.policy)
+    whole = (
+        {"energy_j": energy}
+        | _phases(work, headline, run.start_ns, stop_ns)
+        | shares.quantities
+        | answers(work, energy, running(work.requests, run.start_ns, stop_ns))
+    )
+    found = {ALL_DEVICES: whole} | {number: _device(part) for number, part in parts.items()}
+    return Analysed(
+        results=[
+            Result(run=run.id, device=device, quantity=quantity, estimate=estimate)
+            for device, quantities in found.items()
+            for quantity, estimate in quantities.items()
+        ],
+        of_requests=[] if shares.charged is None else [_each(run.id, work, shares.charged, how.policy)],
+    )
 
 
-def _phases(requests: Sequence[StoredRequest]) -> Phases | None:
-    """Return when prefills and decodes were, of requests that ran one after the other; None where they overlap."""
-    spans = [(q.started_ns, q.first_token_ns, q.ended_ns) for q in requests]
-    known = [(a, b, c) for a, b, c in spans if a is not None and b is not None and c is not None]
-    if not known or len(known) < len(spans):
-        return None
-    began, first, ended = np.array(sorted(known), dtype=np.int64).T
-    if np.any(ended[:-1] > began[1:]):
-        return None
-    return {"prefill_j": (began, first), "decode_j": (first, ended)}
+def _energy(parts: Sequence[DeviceEnergy], flags: Sequence[str]) -> Estimate:
+    """Return the energy of a run, of its devices together."""
+    if not parts:
+        nan = float("nan")
+        return estimate_of(nan, nan, nan, method="none", flags=("not_covered", *flags))
+    together = sum_devices([part.estimates for part in parts])
+    return replace(together, flags=together.flags | np.uint64(bits(*flags))).at(0)
 
 
-def _run_energy(parts: Sequence[DeviceEnergy]) -> dict[str, Estimate]:
-    if parts:
-        names = set.intersection(*(set(p.phases) for p in parts))
-        phases = {name: summed([p.phases[name] for p in parts]) for name in sorted(names)}
-        return {"energy_j": sum_devices([p.estimates for p in parts]).at(0)} | phases
-    nan = float("nan")
-    return {"energy_j": estimate_of(nan, nan, nan, method="none", flags=("not_covered",))}
+def _of_requests(work: Served, start_ns: int, stop_ns: int) -> tuple[str, ...]:
+    """Return the flags that requests and tokens raise."""
+    flags = ("shared_device",) if work.others else ()
+    if stop_ns - start_ns < LONG_NS or not work.times_ns:
+        return flags
+    made = np.histogram(_token_ns(work), bins=np.arange(start_ns, stop_ns + 1, S))[0]
+    return flags if steady(made.astype(np.float64)) else (*flags, "unsteady")
+
+
+def _token_ns(work: Served) -> Ints:
+    return np.concatenate([np.array(times, dtype=np.int64) for times in work.times_ns.values()])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shares:
+    """How a run's energy is shared out and spread; nothing where it cannot be followed."""
+
+    charged: Charged | None
+    quantities: dict[str, Estimate]
+
+
+def _shares(work: Served, parts: Mapping[int, DeviceEnergy], start_ns: int, stop_ns: int, policy: Policy) -> _Shares:
+    known = all(np.isfinite(part.estimates.value_j[0]) for part in parts.values())
+    if not (work.requests and parts and known and stop_ns > start_ns):
+        return _Shares(charged=None, quantities={})
+    energy = followed(parts, start_ns, stop_ns)
+    try:
+        charged = charge(work, energy, start_ns, stop_ns, policy)
+        windowed = _windowed(work, parts, energy, start_ns, stop_ns)
+    except TraceError:  # the energy inside is not known: the counter restarted there
+        return _Shares(charged=None, quantities={})
+    left = {"unattributed_j": charged.shares.unattributed_j.sum()}
+    left |= {"others_j": charged.others_j.sum()} if work.others else {}
+    told = {name: plain(float(joules), label(policy)) for name, joules in left.items()}
+    told |= {name: plain(value, label(policy)) for name, value in spreads.of_requests(charged, work.requests).items()}
+    return _Shares(charged=charged, quantities=told | {name: plain(v, "windowed") for name, v in windowed.items()})
+
+
+def _windowed(
+    work: Served,
+    parts: Mapping[int, DeviceEnergy],
+    energy: Mapping[int, CumulativeEnergy],
+    start_ns: int,
+    stop_ns: int,
+) -> dict[str, float]:
+    """Return J/token over windows; nothing where nobody counted tokens, or those of others are in the energy."""
+    if work.others or not work.times_ns or work.in_chunks:
+        return {}
+    period_ns = max(published(part.curve)[1] for part in parts.values())
+    return spreads.of_windows(energy, _token_ns(work), start_ns, stop_ns, period_ns)
+
+
+def _each(run: int, work: Served, charged: Charged, policy: Policy) -> OfRequests:
+    return OfRequests(
+        run=run,
+        quantity="energy_j",
+        method=label(policy),
+        numbers=[q.number for q in work.requests],
+        values=charged.shares.energy_j.sum(axis=0).tolist(),
+    )
+
+
+def _phases(work: Served, parts: Mapping[int, DeviceEnergy], start_ns: int, stop_ns: int) -> dict[str, Estimate]:
+    """Return the energies of phases, where all requests have them, and how well they were fitted."""
+    if not parts or any(None in (q.started_ns, q.first_token_ns, q.ended_ns) for q in work.requests):
+        return {}
+    if work.others:
+        found = Phases(energies=untold(("shared_device",)))
+    else:
+        curves = [part.curve for part in parts.values()]
+        found = phases(curves, as_work(work.requests, stop_ns, work.times_ns), start_ns, stop_ns)
+    quality = {"phase_condition": found.condition, "phase_r2": found.r2}
+    return {**found.energies} | {name: plain(v, MODELLED) for name, v in quality.items() if v is not None}
 
 
 def _device(part: DeviceEnergy) -> dict[str, Estimate]:
@@ -97,75 +199,11 @@ def _device(part: DeviceEnergy) -> dict[str, Estimate]:
         "max_temperature_c": part.max_temperature_c,
         "max_memory_used_bytes": part.max_memory_used_bytes,
     }
-    found = {"energy_j": part.energy} | {k: _plain(v, "highest reading") for k, v in highest.items() if v is not None}
+    found = {"energy_j": part.energy} | {k: plain(v, "highest reading") for k, v in highest.items() if v is not None}
     if part.residual is not None:
-        found["counter_residual"] = _plain(part.residual, "counter / power - 1")
+        found["counter_residual"] = plain(part.residual, "counter / power - 1")
     if part.automatic is not None:
         found["automatic_j"] = part.automatic
     if part.idle_power_w is not None:
         found["idle_power_w"] = part.idle_power_w
-    return found | {f"throttled_{k}_s": _plain(v, "driver's counter") for k, v in part.throttled_s.items()}
-
-
-async def _answers(
-    store: Store, run: StoredRun, requests: Sequence[StoredRequest], energy: Estimate
-) -> dict[str, Estimate]:
-    """Return counts of requests and tokens, energies per each, and the latencies of answered requests.
-
-    Pieces of text are no tokens: where nobody counted, no energy is told per token.
-    """
-    good = [q for q in requests if q.status == "ok" and q.ended_ns is not None]
-    output = sum(q.output_tokens or 0 for q in requests)
-    given = sum(q.input_tokens or 0 for q in requests)
-    uncounted = sum(q.count_source == "chunks" for q in requests)
-    counts = (len(good), sum(q.status == "failed" for q in requests), uncounted, given, output)
-    ratios = {
-        "j_per_output_token": _per(energy, 0 if uncounted else output),
-        "j_per_total_token": _per(energy, 0 if uncounted else output + given),
-        "j_per_request": _per(energy, len(requests)),
-    }
-    times = await reader.token_times(store, run.id)
-    in_chunks = await reader.requests_in_chunks(store, run.id)
-    each = [_latency(q, times.get(q.number, []), in_chunks=q.number in in_chunks) for q in good]
-    measured = {
-        "ttft": [e.ttft_s for e in each if e.ttft_s is not None],
-        "tpot": [e.tpot_s for e in each if e.tpot_s is not None],
-        "itl": np.concatenate([e.itl_s for e in each]).tolist() if each else [],
-        "e2e": [e.e2e_s for e in each],
-    }
-    spreads = [_spread(name, values) for name, values in measured.items()]
-    told = {name: _plain(count, "count") for name, count in zip(COUNTS, counts, strict=True)}
-    return told | ratios | {k: v for s in spreads for k, v in s.items()}
-
-
-def _latency(request: StoredRequest, times_ns: list[int], *, in_chunks: bool) -> Latency:
-    """Return a request's latencies. Between pieces of text there is no time per token; the server's count divides."""
-    found = latency(
-        submitted_ns=request.submitted_ns,
-        ended_ns=request.ended_ns or request.submitted_ns,
-        token_ns=np.array(times_ns, dtype=np.int64),
-    )
-    if not in_chunks:
-        return found
-    tokens = request.output_tokens or 0 if request.count_source == "server" else 0
-    span_s = (times_ns[-1] - times_ns[0]) / 1e9
-    return replace(found, itl_s=np.empty(0), tpot_s=span_s / (tokens - 1) if tokens > 1 else None)
-
-
-def _spread(name: str, values: Sequence[float]) -> dict[str, Estimate]:
-    """Return n, and mean and percentiles where n allows them."""
-    found = summary(values)
-    kept = {f"{name}_{what}_s": getattr(found, what) for what in SPREAD}
-    return {f"{name}_n": _plain(found.n, "count")} | {
-        k: _plain(v, "type 7" if "_p" in k else "mean") for k, v in kept.items() if v is not None
-    }
-
-
-def _per(energy: Estimate, count: int) -> Estimate:
-    """Return an energy's share: same method, grade and flags; None by nothing."""
-    value, lo, hi = (None if v is None or not count else v / count for v in (energy.value, energy.lo, energy.hi))
-    return replace(energy, value=value, lo=lo, hi=hi)
-
-
-def _plain(value: float, method: str) -> Estimate:
-    return Estimate(value=value, lo=None, hi=None, method=method, grade="n/a")
+    return found | {f"throttled_{k}_s": plain(v, "driver's counter") for k, v in part.throttled_s.items()}

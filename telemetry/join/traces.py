@@ -2,14 +2,15 @@
 
 from telemetry.analysis import Breaks, Rows, checks
 from telemetry.join.boards import Board, Boards, watts
-from telemetry.join.energy import LONG_NS, VITALS_NS, DeviceEnergy, Phases, Trace, measure, stood_still
+from telemetry.join.energy import LONG_NS, VITALS_NS, DeviceEnergy, Trace, measure, stood_still
 from telemetry.model import Gap
 from telemetry.storage import reader
 from telemetry.storage.reader import EDGE_NS, StoredDevice, WallClock
 from telemetry.storage.store import Store
 
-# Up to this long all readings of an interval are read: estimators that walk along the power need them.
+# Up to this long all readings of an interval are read where estimators that walk along the power need them.
 WHOLE_NS = 600_000_000_000
+AT_ONCE_NS = 600_000_000_000  # of readings in memory as rows
 
 
 async def board_of(store: Store, device: StoredDevice, boards: Boards) -> Board:
@@ -35,13 +36,13 @@ async def device_energy(
     clock: WallClock,
     own_pids: frozenset[int] | None = None,
     method: str = "auto",
-    phases: Phases | None = None,
+    course: bool = False,
 ) -> DeviceEnergy:
     """Return the energy of one stored device over [t0, t1].
 
     A counter and a stored integral need the rows around the edges and the breaks alone; where there is no
-    counter, or another method or the energy of phases is asked for, all rows of the interval are read if it is
-    not too long, and without them no phase has an energy.
+    counter, or another method is asked for, all rows of the interval are read if it is not too long. course: the
+    energy inside matters too, so all rows are read, however long it is.
     """
     holes = await reader.gaps(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
     starts = await reader.session_starts(store, device.id, t0_ns - EDGE_NS, t1_ns + EDGE_NS)
@@ -50,24 +51,30 @@ async def device_energy(
     places += [(start, start) for start in starts]
     if t1_ns - t0_ns >= LONG_NS:
         places.append((t1_ns - checks.STEADY_NS, t1_ns))
-    whole = t1_ns - t0_ns <= WHOLE_NS
-    if whole and (device.energy_path != "counter" or method != "auto" or phases):
+    short = t1_ns - t0_ns <= WHOLE_NS
+    if course or (short and (device.energy_path != "counter" or method != "auto")):
         places.append((t0_ns, t1_ns))
     vitals = await reader.vitals(store, device.id, t0_ns - VITALS_NS, t1_ns + VITALS_NS)
     places += [(v.t_ns - VITALS_NS, v.t_ns) for v in vitals if stood_still(v)]
-    pieces = [await reader.rows_between(store, device.id, *place) for place in _merged(places)]
+    parts = [
+        (begin, min(begin + AT_ONCE_NS, end))
+        for first, end in _merged(places)
+        for begin in range(first, max(end, first + 1), AT_ONCE_NS)
+    ]
     trace = Trace(
         name=device.name,
         boundary=device.boundary,
         integral_of=device.integral_of,
         limit_w=watts(device.power_limit_mw),
-        rows=Rows.concat([Rows.of(piece) for piece in pieces if piece]),
+        rows=Rows.concat(
+            [Rows.of(rows) for part in parts if (rows := await reader.rows_between(store, device.id, *part))]
+        ),
         breaks=Breaks.of(holes, starts),
         vitals=vitals,
         own_pids=own_pids,
         offsets_ns=clock.offsets_ns(t0_ns, t1_ns),
     )
-    return measure(trace, board, t0_ns, t1_ns, method, phases if whole else None)
+    return measure(trace, board, t0_ns, t1_ns, method)
 
 
 def _around(gap: Gap) -> int:

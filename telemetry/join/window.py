@@ -9,6 +9,7 @@ from telemetry.analysis import calibrated, sum_devices
 from telemetry.analysis.calibration import together
 from telemetry.errors import TraceError
 from telemetry.join.boards import Boards
+from telemetry.join.boundaries import headline
 from telemetry.join.documents import device_json, energy_json, iso
 from telemetry.join.traces import board_of, device_energy
 from telemetry.model import power_column
@@ -38,7 +39,8 @@ async def window(
         for d in meets
     ]
     true = [calibrated(p.energy, duration_s, boards.calibrations.get(d.uid)) for d, p in zip(meets, parts, strict=True)]
-    total = sum_devices([p.estimates for p in parts]).at(0)
+    summed = {d.id for d in headline(meets)}
+    total = sum_devices([p.estimates for d, p in zip(meets, parts, strict=True) if d.id in summed]).at(0)
     return {
         "schema": "telemetry.window/1",
         "store": store.path,
@@ -46,7 +48,7 @@ async def window(
         "to": iso(clock.wall_ns(t1_ns)),
         "duration_s": duration_s,
         "simulated": any(d.simulated for d in meets),
-        "energy": energy_json(total, together(true)),
+        "energy": energy_json(total, together([t for d, t in zip(meets, true, strict=True) if d.id in summed])),
         "devices": [
             device_json(
                 d,

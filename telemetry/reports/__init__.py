@@ -10,6 +10,7 @@ from telemetry.reports.render import (
     window_markdown,
     window_table,
 )
+from telemetry.reports.requests import requests_csv, requests_markdown, requests_table
 from telemetry.reports.schema import schema
 from telemetry.reports.wording import format_number, interval
 
@@ -19,6 +20,9 @@ __all__ = [
     "list_csv",
     "list_markdown",
     "list_table",
+    "requests_csv",
+    "requests_markdown",
+    "requests_table",
     "schema",
     "to_csv",
     "to_json",

@@ -30,6 +30,16 @@ _RUN_CSV: Mapping[str, tuple[str, ...]] = (
         for name in ("j_per_output_token", "j_per_total_token", "j_per_request")
         for key in ("value", "lo", "hi")
     }
+    | {f"j_per_request_{key}": ("j_per_request", key) for key in ("p50", "p90", "p95", "p99", "of")}
+    | {f"j_per_input_token_{key}": ("j_per_input_token", key) for key in ("value", "lo", "hi")}
+    | {f"j_per_token_windowed_{key}": ("j_per_token", key) for key in ("p50", "p90", "p95", "p99", "n")}
+    | {
+        name: (name,)
+        for name in (
+            *("experiment", "environment", "unattributed_j", "mean_running_requests", "tokens_per_s_per_w", "edp_js"),
+            *("efficiency_class", "pct_of_power_limit"),
+        )
+    }
     | {
         (f"{name}_{key}_s" if key != "n" else f"{name}_n"): (f"{name}_s", key)
         for name in ("ttft", "tpot", "itl", "e2e")
@@ -40,13 +50,14 @@ _RUN_CSV: Mapping[str, tuple[str, ...]] = (
         for phase in ("prefill", "decode")
         for key in ("value", "lo", "hi")
     }
+    | {"phases_label": ("phases", "label")}
     | {"flags": ("flags",), "publishable": ("verdict", "publishable"), "reasons": ("verdict", "reasons")}
 )
 
 
 def to_csv(report: Document) -> str:
     """Return a header and one row a run; flags and reasons are joined by `;`, null is an empty cell."""
-    return _csv(list(_RUN_CSV), ([_at(run, path) for path in _RUN_CSV.values()] for run in report["runs"]))
+    return rows_csv(list(_RUN_CSV), ([_at(run, path) for path in _RUN_CSV.values()] for run in report["runs"]))
 
 
 def window_csv(window: Document) -> str:
@@ -64,12 +75,12 @@ def window_csv(window: Document) -> str:
         ]
         for device in (*window["devices"], total)
     )
-    return _csv(header, rows)
+    return rows_csv(header, rows)
 
 
 def list_csv(listing: Document) -> str:
     """Return a header and one row a run."""
-    return _csv(_LIST_CSV, ([run[key] for key in _LIST_CSV] for run in listing["runs"]))
+    return rows_csv(_LIST_CSV, ([run[key] for key in _LIST_CSV] for run in listing["runs"]))
 
 
 def _at(entry: Document, path: Sequence[str]) -> object:
@@ -79,7 +90,8 @@ def _at(entry: Document, path: Sequence[str]) -> object:
     return value
 
 
-def _csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+def rows_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a header and rows; null is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -21,6 +21,7 @@ from telemetry.reports.wording import (
     net,
     printable,
     report_notes,
+    request_energy,
     residual,
     resolved,
     sentence,
@@ -58,6 +59,7 @@ _RUN: Fields = {
     "energy": lambda run: resolved(run["energy"], run["energy"], "_j", "J"),
     "net": lambda run: net(run["energy"]),
     "J/token": lambda run: resolved(run["j_per_output_token"], run["energy"]),
+    "J/request": request_energy,
     "avg W": lambda run: format_number(run["avg_power_w"]),
     "peak W": lambda run: format_number(run["peak_power_w"]),
     "tok/s": lambda run: format_number(run["tokens_per_s"]),
@@ -74,7 +76,7 @@ _RUN_STACKS = (
     ("run", "name"),
     ("model", "runner"),
     ("requests", "out tokens"),
-    ("energy", "net", "J/token"),
+    ("energy", "net", "J/token", "J/request"),
     ("avg W", "peak W"),
     ("tok/s", "TTFT s"),
     ("grade", "kind"),
@@ -127,55 +129,64 @@ def to_json(document: Document) -> str:
 
 def to_table(report: Document, console: Console) -> None:
     """Print a report: a table at 120 columns or more, else a record a run; then what the flags mean."""
-    _loud(simulated_line(report), console)
-    runs = _newest(report["runs"], console)
+    loud(simulated_line(report), console)
+    runs = newest(report["runs"], console)
     fields = _told(runs)
     if not runs:
         console.print("There are no runs.")
     elif console.width >= WIDE_COLUMNS:
         styles = ["dim" if run["warmup"] else "" for run in runs]
         stacks = [tuple(name for name in stack if name in fields) for stack in _RUN_STACKS]
-        console.print(_table(runs, fields, stacks, styles))
+        console.print(entries_table(runs, fields, stacks, styles))
     else:
         for run in runs:
             _record(run, fields, console, style="dim" if run["warmup"] else "")
     if report["groups"]:
-        console.print(_table(report["groups"], _GROUP))
+        console.print(entries_table(report["groups"], _GROUP))
     _print_lines(report_notes(report), console)
 
 
 def to_markdown(report: Document) -> str:
     """Return a report as Markdown: runs, groups where there are any, and what the flags mean."""
-    parts = [_markdown(report["runs"], _told(report["runs"]))]
+    parts = [entries_markdown(report["runs"], _told(report["runs"]))]
     if report["groups"]:
-        parts.append(_markdown(report["groups"], _GROUP))
-    return _document(simulated_line(report), parts, report_notes(report))
+        parts.append(entries_markdown(report["groups"], _GROUP))
+    return document_markdown(simulated_line(report), parts, report_notes(report))
+
+
+def run_cells(runs: Sequence[Document]) -> tuple[list[tuple[str, ...]], list[list[tuple[str, ...]]]]:
+    """Return the head and the rows of a table of runs, as `to_table` lays them out: each cell a stack of texts."""
+    fields = _told(runs)
+    stacks = [tuple(name for name in stack if name in fields) for stack in _RUN_STACKS]
+    return stacks, [[tuple(fields[name](run) for name in stack) for stack in stacks] for run in runs]
 
 
 def window_table(window: Document, console: Console) -> None:
     """Print a window: its energy, its devices, what it was measured from and what the flags mean."""
-    _loud(_window_simulated(window), console)
+    loud(_window_simulated(window), console)
     _print_lines(_window_head(window), console)
-    console.print(_table(window["devices"], _WINDOW))
+    console.print(entries_table(window["devices"], _WINDOW))
     _print_lines(_window_notes(window), console)
 
 
 def window_markdown(window: Document) -> str:
     """Return a window as Markdown."""
     head = "\n".join(f"- {_escaped(line)}" for line in _window_head(window))
-    return _document(_window_simulated(window), [head, _markdown(window["devices"], _WINDOW)], _window_notes(window))
+    return document_markdown(
+        _window_simulated(window), [head, entries_markdown(window["devices"], _WINDOW)], _window_notes(window)
+    )
 
 
 def list_table(listing: Document, console: Console) -> None:
     """Print the runs of a store."""
-    _loud(simulated_line(listing), console)
-    runs = _newest(listing["runs"], console)
-    console.print(_table(runs, _LIST) if runs else "There are no runs.")
+    loud(simulated_line(listing), console)
+    runs = newest(listing["runs"], console)
+    console.print(entries_table(runs, _LIST) if runs else "There are no runs.")
 
 
 def list_markdown(listing: Document) -> str:
     """Return the runs of a store as Markdown."""
-    return _document(simulated_line(listing), [_markdown(listing["runs"], _LIST)], [])
+    return document_markdown(simulated_line(listing), [entries_markdown(listing["runs"], _LIST)], [])
 
 
 def _told(runs: Sequence[Document]) -> Fields:
@@ -183,14 +194,14 @@ def _told(runs: Sequence[Document]) -> Fields:
     return _RUN if any(net(run["energy"]) != NOTHING for run in runs) else {k: v for k, v in _RUN.items() if k != "net"}
 
 
-def _newest(runs: Sequence[Document], console: Console) -> Sequence[Document]:
-    """Return the last of the runs, saying how many are left out."""
-    if len(runs) > MOST_ROWS:
+def newest(entries: Sequence[Document], console: Console, what: str = "runs") -> Sequence[Document]:
+    """Return the last of the entries, saying how many are left out."""
+    if len(entries) > MOST_ROWS:
+        others = "Name runs to see others; " if what == "runs" else ""
         console.print(
-            f"The newest {MOST_ROWS} of {len(runs)} runs are shown. "
-            "Name runs to see others; --format csv, json and md hold all."
+            f"The newest {MOST_ROWS} of {len(entries)} {what} are shown. {others}--format csv, json and md hold all."
         )
-    return runs[-MOST_ROWS:]
+    return entries[-MOST_ROWS:]
 
 
 def _window_head(window: Document) -> list[str]:
@@ -214,7 +225,7 @@ def _window_simulated(window: Document) -> str | None:
     return SIMULATED.format("this window") if window.get("simulated") else None
 
 
-def _table(
+def entries_table(
     entries: Sequence[Document],
     fields: Fields,
     stacks: Sequence[tuple[str, ...]] = (),
@@ -242,7 +253,8 @@ def _record(entry: Document, fields: Fields, console: Console, *, style: str) ->
     console.print()
 
 
-def _loud(line: str | None, console: Console) -> None:
+def loud(line: str | None, console: Console) -> None:
+    """Print a line that nobody overlooks, where there is one."""
     if line:
         console.print(Text(line, style="bold white on red"))
 
@@ -256,13 +268,15 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def _markdown(entries: Sequence[Document], fields: Fields) -> str:
+def entries_markdown(entries: Sequence[Document], fields: Fields) -> str:
+    """Return a Markdown table of these fields of entries."""
     rows = [list(fields), ["---"] * len(fields)]
     rows += [[_escaped(cell(entry)) for cell in fields.values()] for entry in entries]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _document(simulated: str | None, parts: Sequence[str], notes: Sequence[str]) -> str:
+def document_markdown(simulated: str | None, parts: Sequence[str], notes: Sequence[str]) -> str:
+    """Return Markdown: that it is simulated, where it is; the parts; and the notes as a list."""
     loud = [f"**{_escaped(simulated)}**"] if simulated else []
     below = ["\n".join(f"- {_escaped(note)}" for note in notes)] if notes else []
     return "\n\n".join([*loud, *parts, *below]) + "\n"

@@ -7,7 +7,7 @@ import orjson
 
 from telemetry.errors import UsageError
 
-NAMES = ("report-1", "window-1", "list-1")
+NAMES = ("report-1", "window-1", "list-1", "compare-1")
 
 
 def schema(name: str) -> dict[str, Any]:

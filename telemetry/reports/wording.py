@@ -13,6 +13,7 @@ REASONS = {
     "too_few_runs": "Fewer than five measured runs of these settings exist; repeat the run.",
     "simulated": "The device is simulated.",
     "replay": "The readings were replayed from a recording.",
+    "quick": "It was a quick one, made to see that everything works.",
     "failed_requests": "Some requests failed, so energy was spent on answers that are not counted.",
     "uncounted_tokens": "The server did not count its tokens; pieces of text are none, so no energy is told per token.",
     "grade_c": "The bounds are wider than 5 % of the energy; measure for longer.",
@@ -55,6 +56,13 @@ def resolved(entry: Mapping[str, Any] | None, energy: Mapping[str, Any], suffix:
     if entry and energy["grade"] == "U":
         entry = {**entry, f"value{suffix}": None}
     return bounds(entry, suffix, unit)
+
+
+def request_energy(run: Mapping[str, Any]) -> str:
+    """Return the mean energy of a run's requests, and where enough give one the median of what they are charged."""
+    each = run["j_per_request"] or {}
+    mean = resolved(each, run["energy"])
+    return f"{mean} p50 {format_number(each['p50'])} {each['of']}" if each.get("p50") is not None else mean
 
 
 def net(energy: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ class Prompt:
 
     stop: strings that end the answer; the tokens that spelt one were generated and count, its text is left out.
     due_s: when it is to be asked, after the run's start; None: as the runner's load has it.
-    Raises UsageError for `max_tokens` below 1.
+    Raises UsageError for `max_tokens` below 1 and for an empty stop string.
     """
 
     text: str
@@ -49,6 +49,8 @@ class Prompt:
             raise UsageError(
                 f"max_tokens is {self.max_tokens}, and a prompt is answered with at least 1 token. Give 1 or more."
             )
+        if "" in self.stop:
+            raise UsageError("A stop string is empty, and would end every answer at once. Give it a text, or none.")
 
 
 class RequestSink(Protocol):
@@ -107,7 +109,14 @@ class Runner(Protocol):
         """Answer every prompt, and block until it is done.
 
         A prompt that cannot be answered fails its own sink and leaves the others alone. Once `cancel` is
-        set, the answer under way ends as `cancelled`, and so do those not begun, without a token.
+        set, the answers under way end as `cancelled`, and so do those not begun, without a token.
+        """
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens that `generate` would count as the input of a prompt of this text.
+
+        Raises RunnerError where the engine does not tell.
         """
         ...
 
@@ -120,22 +129,55 @@ class Runner(Protocol):
         ...
 
 
+def refuse_due(prompts: Sequence[Prompt]) -> None:
+    """Raise UsageError for a prompt that is due at its own time: an engine in this process is asked in turn."""
+    for prompt in prompts:
+        if prompt.due_s is not None:
+            raise UsageError(
+                f"A prompt is due {prompt.due_s:g} s after the start, and an engine in this process answers in turn. "
+                "Leave due_s out, or ask a server."
+            )
+
+
+def answer_in_batches(
+    prompts: Sequence[Prompt],
+    sinks: Sequence[RequestSink],
+    cancel: threading.Event,
+    batch_size: int,
+    answer: Callable[[Sequence[tuple[Prompt, RequestSink]]], None],
+) -> None:
+    """Answer so many prompts at a time, the last ones fewer; `answer` ends or fails every sink it is given.
+
+    Raises ValueError for unequal numbers of prompts and sinks, UsageError for a prompt with a time of its own.
+    """
+    refuse_due(prompts)
+    asked = list(zip(prompts, sinks, strict=True))
+    for first in range(0, len(asked), batch_size):
+        batch = asked[first : first + batch_size]
+        if not cancel.is_set():
+            answer(batch)
+            continue
+        for _, sink in batch:
+            sink.end(time.monotonic_ns(), finish_reason="cancelled", output_tokens=0, count_source="ids", text="")
+
+
 def answer_in_turn(
     prompts: Sequence[Prompt],
     sinks: Sequence[RequestSink],
     cancel: threading.Event,
     answer: Callable[[Prompt, RequestSink], None],
 ) -> None:
-    """Answer prompts one after another, for the engines that compute no batches.
+    """Answer prompts one after another, where no batches are computed.
 
     `answer` ends the sink, or raises RunnerError, which fails that sink alone.
     Raises ValueError for unequal numbers of prompts and sinks.
     """
-    for prompt, sink in zip(prompts, sinks, strict=True):
-        if cancel.is_set():
-            sink.end(time.monotonic_ns(), finish_reason="cancelled", output_tokens=0, count_source="ids", text="")
-            continue
+
+    def answer_one(batch: Sequence[tuple[Prompt, RequestSink]]) -> None:
+        ((prompt, sink),) = batch
         try:
             answer(prompt, sink)
         except RunnerError as error:
             sink.fail(time.monotonic_ns(), error)
+
+    answer_in_batches(prompts, sinks, cancel, 1, answer_one)

@@ -1,26 +1,21 @@
-"""GGUF models in this process, through llama-cpp-python.
+"""GGUF models in this process, through llama-cpp-python: one prompt at a time, or several together."""
 
-`Llama.generate()` yields every token's id right after it was sampled, the one that ends the text too, so
-counts and times are exact: a chunk of text is not a token. Sampling reads the logits and therefore waits
-for the device, so the stamps hold on a GPU as well.
-"""
-
-import ctypes
 import functools
 import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from telemetry.errors import RunnerError
-from telemetry.model import FinishReason
-from telemetry.runners.base import Prompt, RequestSink, RunnerInfo, answer_in_turn
+from telemetry.errors import RunnerError, UsageError
+from telemetry.runners.base import Prompt, RequestSink, RunnerInfo, answer_in_batches, answer_in_turn, refuse_due
+from telemetry.runners.llama_answer import Answer, Vocabulary
+from telemetry.runners.llama_batch import LlamaBatch
 from telemetry.runners.llama_engine import check_gguf, engine_errors, import_engine
+from telemetry.runners.llama_turn import answer_one
 
 ALL_LAYERS = -1
 _IN_FILE_NAME = re.compile(r"(?<![A-Z0-9])((?:I?Q|TQ)\d(?:_[0-9A-Z]+)*|BF16|F16|F32)(?![A-Z0-9])")
@@ -32,6 +27,8 @@ class EngineCounters:
 
     The library never says 0 for a count but 1, and takes a prompt of one token for a decode pass.
     Otherwise decode_passes = output tokens − answers, for the first token of each comes from the prefill.
+    With batches it takes the tokens of a pass over several sequences for a prompt's: there only the sum holds,
+    prompt_tokens + decode_passes = input tokens + output tokens − answers.
     """
 
     prompt_tokens: int
@@ -47,18 +44,24 @@ def open_llama(
     gpu_layers: int = ALL_LAYERS,
     context: int = 2048,
     seed: int = 0,
+    batch_size: int = 1,
 ) -> "LlamaRunner":
     """Load a GGUF file.
 
     threads: of the CPU; None takes half of the cores, which leaves some to the collector.
     gpu_layers: on the GPU; ALL_LAYERS takes all where the engine was built for one, else none.
-    context: tokens that prompt and answer may have together; 0 takes what the model was trained for.
+    context: tokens that one prompt and its answer may have together; 0 takes what the model was trained for.
+    batch_size: prompts computed together, each with a context of its own, so memory grows with it.
     While it loads, the engine diverts the process's stdout and stderr: print nothing meanwhile.
-    Raises UsageError when there is no such file; RunnerError when it is no GGUF file or damaged, when the
-    engine is not installed, or when layers are asked onto a GPU that the engine was not built for.
+    Raises UsageError when there is no such file, or for a batch size that the engine cannot have; RunnerError
+    when it is no GGUF file or damaged, when the engine is not installed, or when layers are asked onto a GPU
+    that the engine was not built for.
     """
     check_gguf(path)
     engine = import_engine()
+    most = engine.llama_max_parallel_sequences()
+    if not 1 <= batch_size <= most:
+        raise UsageError(f"The batch size is {batch_size}, and llama.cpp computes 1 to {most} prompts together.")
     offload = bool(engine.llama_supports_gpu_offload())
     if gpu_layers > 0 and not offload:
         raise RunnerError(
@@ -73,7 +76,7 @@ def open_llama(
                 n_threads=threads,
                 n_threads_batch=threads,
                 n_gpu_layers=gpu_layers if offload else 0,
-                n_ctx=context,
+                n_ctx=context if batch_size == 1 else 1,  # a batch has a context of its own
                 verbose=False,
             )
         except ValueError as error:
@@ -82,20 +85,28 @@ def open_llama(
                 f"{path} cannot be loaded: {cause}. Fetch the file again if it is damaged, "
                 "or take a smaller context if memory is short."
             ) from error
-    llama.set_seed(seed)  # not through the constructor, which takes 0 for "any"
-    return LlamaRunner(llama, owned=True)
+        llama.set_seed(seed)  # not through the constructor, which takes 0 for "any"
+        if batch_size == 1:
+            return LlamaRunner(llama, owned=True)
+        context = context or engine.llama_model_n_ctx_train(llama.model)
+        try:
+            return LlamaRunner(llama, owned=True, batch=LlamaBatch(engine, llama, size=batch_size, context=context))
+        except RunnerError:
+            llama.close()
+            raise
 
 
 class LlamaRunner:
-    """A loaded GGUF model that answers greedily, prompt by prompt, never from a former prompt's cache."""
+    """A loaded GGUF model that answers greedily, never from a former prompt's cache."""
 
-    def __init__(self, llama: Any, *, owned: bool) -> None:
+    def __init__(self, llama: Any, *, owned: bool, batch: LlamaBatch | None = None) -> None:
         self._llama = llama
         self._owned = owned
+        self._batch = batch
         self._engine = import_engine()
-        self._vocab = self._engine.llama_model_get_vocab(llama.model)
+        self._vocabulary = Vocabulary(self._engine, llama)
         # llama.cpp rounds its context up, but Llama's own buffer has the size that was asked for.
-        self._context = min(llama.n_ctx(), len(llama.input_ids))
+        self._context = batch.context if batch else min(llama.n_ctx(), len(llama.input_ids))
 
     @classmethod
     def wrap(cls, llama: Any) -> "LlamaRunner":
@@ -116,31 +127,44 @@ class LlamaRunner:
             engine_version=f"llama-cpp-python {self._engine.__version__}",
             quantisation=self._quantisation(path),
             model_file=path,
+            max_batch_size=self._batch.size if self._batch else 1,
             settings={
                 "threads": llama.n_threads,
                 "gpu_layers": ALL_LAYERS if layers == 2**31 - 1 else layers,
                 "context": self._context,
-                "batch_tokens": llama.n_batch,
+                "batch_size": self._batch.size if self._batch else 1,
+                "batch_tokens": self._batch.piece_tokens if self._batch else llama.n_batch,
                 "temperature": 0.0,
                 "seed": llama._seed,
             },
         )
 
     def generate(self, prompts: Sequence[Prompt], sinks: Sequence[RequestSink], cancel: threading.Event) -> None:
-        """Answer the prompts greedily, one after another: see `Runner.generate`.
+        """Answer the prompts greedily, `batch_size` at a time: see `Runner.generate`.
 
         A cancel is noticed at the next token, or between two pieces of `batch_tokens` of a long prompt.
         """
-        answer_in_turn(prompts, sinks, cancel, functools.partial(self._answer, cancel=cancel))
+        refuse_due(prompts)
+        if self._batch:
+            answer = functools.partial(self._answer_together, self._batch, cancel)
+            answer_in_batches(prompts, sinks, cancel, self._batch.size, answer)
+        else:
+            answer_in_turn(prompts, sinks, cancel, functools.partial(self._answer, cancel=cancel))
+
+    def count_tokens(self, text: str) -> int:
+        """Return the `input_tokens` that the text has as a prompt."""
+        return len(self._vocabulary.ids(text))
 
     def reset(self) -> None:
         """Drop the prompt cache and set the engine's counters to zero."""
+        if self._batch:
+            self._batch.clear()
         self._llama.reset()
-        self._engine.llama_perf_context_reset(self._llama.ctx)
+        self._engine.llama_perf_context_reset(self._ctx)
 
     def counters(self) -> EngineCounters:
         """Return the engine's own counts and times since the last `reset`."""
-        perf = self._engine.llama_perf_context(self._llama.ctx)
+        perf = self._engine.llama_perf_context(self._ctx)
         return EngineCounters(
             prompt_tokens=perf.n_p_eval,
             prompt_s=perf.t_p_eval_ms / 1e3,
@@ -150,66 +174,31 @@ class LlamaRunner:
 
     def close(self) -> None:
         """Free the model, unless it was wrapped."""
+        if self._batch:
+            self._batch.close()
         if self._owned:
             self._llama.close()
 
+    @property
+    def _ctx(self) -> Any:
+        return self._batch.ctx if self._batch else self._llama.ctx
+
+    def _begin(self, prompt: Prompt, sink: RequestSink) -> Answer:
+        return Answer(prompt, sink, vocabulary=self._vocabulary, context=self._context)
+
     def _answer(self, prompt: Prompt, sink: RequestSink, *, cancel: threading.Event) -> None:
-        ids = self._tokenize(prompt.text)
-        # The last token is sampled and never fed back, so it needs no place in the context.
-        limit = min(prompt.max_tokens, self._context - len(ids) + 1)
-        output: list[int] = []
-        reason: FinishReason = "length"
-        self._llama.reset()  # else a prefix shared with the last prompt costs nothing, and phases lie
-        watch = _Eval(self._engine, self._llama, len(ids), sink, cancel)
-        with _watched_eval(self._llama, watch), closing(self._llama.generate(ids, temp=0.0)) as stream:
+        answer_one(self._engine, self._llama, self._begin(prompt, sink), cancel)
+
+    def _answer_together(
+        self, batch: LlamaBatch, cancel: threading.Event, asked: Sequence[tuple[Prompt, RequestSink]]
+    ) -> None:
+        answers = []
+        for prompt, sink in asked:
             try:
-                for token in stream:
-                    sink.token(time.monotonic_ns())
-                    output.append(token)
-                    if self._engine.llama_vocab_is_eog(self._vocab, token):
-                        reason = "stop"
-                        break
-                    if len(output) == limit:
-                        break
-                    if cancel.is_set():
-                        reason = "cancelled"
-                        break
-            except _CancelledError:
-                reason = "cancelled"
-            ended_ns = time.monotonic_ns()
-        sink.end(
-            ended_ns,
-            finish_reason=reason,
-            output_tokens=len(output),
-            count_source="ids",
-            text=self._text(output),
-        )
-
-    def _tokenize(self, prompt: str) -> list[int]:
-        # As the engine's own completions do it: special tokens spelt out in a prompt are taken as such.
-        ids: list[int] = self._llama.tokenize(prompt.encode(), add_bos=True, special=True)
-        if not ids:
-            raise RunnerError("The prompt has no tokens, and there is nothing to answer. Give it some text.")
-        if len(ids) > self._context:
-            raise RunnerError(
-                f"The prompt has {len(ids)} tokens and the context holds {self._context}. "
-                "Shorten the prompt or open the model with a larger context."
-            )
-        return ids
-
-    def _text(self, ids: Sequence[int]) -> str:
-        # All bytes first, then the text: a character may be spread over several tokens. Not by the
-        # engine's own detokenize, which loses every token of more than 32 bytes.
-        return b"".join(self._piece(token) for token in ids).decode(errors="replace")
-
-    def _piece(self, token: int) -> bytes:
-        size = 32
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            length = self._engine.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
-            if length >= 0:
-                return buffer.raw[:length]
-            size = -length
+                answers.append(self._begin(prompt, sink))
+            except RunnerError as error:
+                sink.fail(time.monotonic_ns(), error)
+        batch.answer(answers, cancel)
 
     def _quantisation(self, path: Path) -> str | None:
         names = {
@@ -220,56 +209,3 @@ class LlamaRunner:
         in_file_name = _IN_FILE_NAME.search(path.stem.upper())
         file_type = self._llama.metadata.get("general.file_type", "")
         return names.get(file_type, in_file_name and in_file_name[1])
-
-
-class _CancelledError(Exception):
-    """A prefill was given up between two pieces."""
-
-
-class _Eval:
-    """Stands in for one Llama's `eval` while it answers one prompt: the first call is the prefill."""
-
-    def __init__(self, engine: Any, llama: Any, input_tokens: int, sink: RequestSink, cancel: threading.Event) -> None:
-        self._engine = engine
-        self._llama = llama
-        self._eval = llama.eval
-        self._input_tokens = input_tokens
-        self._sink = sink
-        self._cancel = cancel
-        self._prefilled = False
-
-    def __call__(self, tokens: Sequence[int]) -> None:
-        if self._prefilled:
-            self._run(tokens)
-            return
-        self._sink.start(time.monotonic_ns())
-        # The same pieces that the engine would make of it, with a look at `cancel` between them.
-        for first in range(0, len(tokens), self._llama.n_batch):
-            if self._cancel.is_set():
-                raise _CancelledError
-            self._run(tokens[first : first + self._llama.n_batch])
-        # On a GPU the last piece may still be running; the prompt is read when it is done.
-        self._engine.llama_synchronize(self._llama.ctx)
-        self._sink.prompt(input_tokens=self._input_tokens, cached_tokens=self._input_tokens - len(tokens))
-        self._prefilled = True
-
-    def _run(self, tokens: Sequence[int]) -> None:
-        try:
-            self._eval(tokens)
-        except (RuntimeError, ValueError) as error:
-            raise RunnerError(
-                f"The engine gave up on the prompt: {error}. Try a smaller context or fewer layers on the GPU."
-            ) from error
-
-
-@contextmanager
-def _watched_eval(llama: Any, stand_in: _Eval) -> Iterator[None]:
-    # On the object and not by a subclass, so that a Llama which someone else made can be watched too.
-    attributes = vars(llama)
-    before = {"eval": attributes["eval"]} if "eval" in attributes else {}
-    attributes["eval"] = stand_in
-    try:
-        yield
-    finally:
-        del attributes["eval"]
-        attributes.update(before)

@@ -48,6 +48,13 @@ def import_engine() -> Any:
     return llama_cpp
 
 
+def engine_gave_up(cause: object) -> RunnerError:
+    """Return the error of a prompt that was refused within the engine."""
+    return RunnerError(
+        f"The engine gave up on the prompt: {cause}. Try a smaller context, a smaller batch or fewer layers on the GPU."
+    )
+
+
 @contextmanager
 def engine_errors(engine: Any) -> Iterator[list[str]]:
     """Collect what llama.cpp logs as an error: its exceptions in Python do not give the reason."""

@@ -1,6 +1,6 @@
 """Which runs of an experiment there are: what it still has to do is the rest of its plan."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,3 +38,17 @@ async def runs_of(store: Store, experiment: str) -> list[PlannedRun]:
         PlannedRun(uid=uid, position=position, status=status, settings=orjson.loads(settings))
         for uid, position, status, settings in found
     ]
+
+
+async def device_facts(store: Store, uids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what the store knows of devices, by UID, that may change what they measure or how fast they are."""
+    columns = ("uid", "name", "kind", "boundary", "simulated", "driver", "vbios", "memory_bytes", "power_limit_mw")
+    found = await store.fetch(
+        f"SELECT {', '.join(columns)} FROM device WHERE uid IN ({', '.join('?' * len(uids))}) ORDER BY uid", uids
+    )
+    return [dict(zip(columns, row, strict=True)) for row in found]
+
+
+async def environments(store: Store) -> dict[str, Mapping[str, Any]]:
+    """Return what every environment that a run names was, by its hash."""
+    return {name: orjson.loads(what) for name, what in await store.fetch("SELECT hash, snapshot FROM environment")}

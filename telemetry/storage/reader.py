@@ -1,19 +1,18 @@
 """The store as a reader: the few rows around an edge, found by index seeks, as records."""
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
-from telemetry.model import Estimate, Gap, ReadingRow, Result, Sensors, Vitals
+from telemetry.model import Gap, ReadingRow, Sensors, Vitals
 from telemetry.storage.store import Store
 
 EDGE_NS = 2_500_000_000  # rows that an edge wants on each side
-SETTINGS = ("model", "runner", "batch_size", "concurrency")
+SETTINGS = ("model", "runner", "batch_size", "concurrency", "environment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +48,10 @@ class StoredRun:
     status: str
     error: str | None
     pid: int | None
+    experiment: str | None
+    environment: str | None  # hash; None: not known
+    flags: tuple[str, ...]  # what spoke against the run while it was recorded
+    quick: bool  # made to be done soon, not to be published
 
     @property
     def settings(self) -> tuple[Any, ...]:
@@ -66,28 +69,10 @@ class StoredRequest:
     first_token_ns: int | None
     ended_ns: int | None
     input_tokens: int | None
+    cached_tokens: int | None
     output_tokens: int | None
     count_source: str | None
     status: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
-    """What is kept of one run, by device (ALL_DEVICES: the run as a whole) and quantity."""
-
-    estimates: dict[tuple[int, str], Estimate] = field(default_factory=dict)
-    numbers: dict[tuple[int, str], float] = field(default_factory=dict)  # counts and times, which have no bounds
-
-    @classmethod
-    def of(cls, rows: Iterable[Result]) -> Self:
-        """Return what these rows of one run keep."""
-        kept = cls()
-        for row in rows:
-            if row.estimate.grade != "n/a":
-                kept.estimates[row.device, row.quantity] = row.estimate
-            elif row.estimate.value is not None:
-                kept.numbers[row.device, row.quantity] = row.estimate.value
-        return kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +124,7 @@ class WallClock:
 # The columns are the records' fields, in their order.
 _READING = tuple(each.name for each in fields(ReadingRow))
 _DEVICE = tuple(each.name for each in fields(StoredDevice))
-_RUN = tuple(each.name for each in fields(StoredRun))
+_RUN = tuple(each.name for each in fields(StoredRun) if each.name != "quick")
 _SESSION = tuple(each.name for each in fields(StoredSession))
 _VITALS = ("t_ns", "memory_temp_c", "power_max_mw", "power_min_mw", "polls", "misses")
 _REQUEST = tuple(each.name for each in fields(StoredRequest))
@@ -148,9 +133,15 @@ _SENSORS = tuple(each.name for each in fields(Sensors) if each.name != "missing"
 
 async def runs(store: Store) -> list[StoredRun]:
     """Return all runs, oldest first."""
-    found = await store.fetch(f"SELECT {', '.join(_RUN)} FROM run ORDER BY start_ns, id")
-    each = [dict(zip(_RUN, row, strict=True)) for row in found]
-    return [StoredRun(**run | {"warmup": bool(run["warmup"])}) for run in each]
+    quick = "coalesce(json_extract(settings, '$.scale') = 'quick', 0)"
+    found = await store.fetch(f"SELECT {', '.join(_RUN)}, {quick} FROM run ORDER BY start_ns, id")
+    each = [dict(zip((*_RUN, "quick"), row, strict=True)) for row in found]
+    return [
+        StoredRun(
+            **run | {"warmup": bool(run["warmup"]), "quick": bool(run["quick"]), "flags": codes(run["flags"])},
+        )
+        for run in each
+    ]
 
 
 async def devices(store: Store) -> list[StoredDevice]:
@@ -187,6 +178,18 @@ async def coverage(store: Store, device: int, from_ns: int, to_ns: int) -> tuple
         (device, from_ns, to_ns),
     )
     return found[0][0], found[0][1]
+
+
+async def power_strokes_mw(
+    store: Store, device: int, column: str, from_ns: int, to_ns: int, stroke_ns: int
+) -> list[tuple[int, int, int]]:
+    """Return the time of the first reading, and the least and the most power, of each stretch that has a reading."""
+    found = await store.fetch(
+        f"SELECT min(t_ns), min({column}), max({column}) FROM reading WHERE device = ? AND t_ns BETWEEN ? AND ? "
+        f"AND {column} IS NOT NULL GROUP BY (t_ns - ?) / ? ORDER BY 1",
+        (device, from_ns, to_ns, from_ns, stroke_ns),
+    )
+    return [tuple(row) for row in found]
 
 
 async def gaps(store: Store, device: int, from_ns: int, to_ns: int) -> list[Gap]:
@@ -233,6 +236,16 @@ async def power_range_mw(store: Store, device: int) -> tuple[int | None, int | N
 async def requests(store: Store, run: int) -> list[StoredRequest]:
     """Return a run's requests in the order of their numbers."""
     found = await store.fetch(f"SELECT {', '.join(_REQUEST)} FROM request WHERE run = ? ORDER BY number", (run,))
+    return [StoredRequest(**dict(zip(_REQUEST, row, strict=True))) for row in found]
+
+
+async def requests_of_others(store: Store, run: int, others: Sequence[int], device: int) -> list[StoredRequest]:
+    """Return the requests of those of the other runs that use the device."""
+    found = await store.fetch(
+        f"SELECT {', '.join(_REQUEST)} FROM request WHERE run IN (SELECT run FROM run_device WHERE device = ? "
+        f"AND run IN ({', '.join('?' * len(others))}) AND run != ?) ORDER BY run, number",
+        (device, *others, run),
+    )
     return [StoredRequest(**dict(zip(_REQUEST, row, strict=True))) for row in found]
 
 
@@ -304,28 +317,11 @@ async def runs_alike(store: Store) -> dict[tuple[Any, ...], int]:
     return {tuple(settings): n for n, *settings in found}
 
 
-async def results(store: Store, from_id: int, to_id: int, version: str) -> dict[int, Results]:
-    """Return what this version of the analysis keeps of each run whose id lies between two."""
-    kept: defaultdict[int, Results] = defaultdict(Results)
-    where = "WHERE run BETWEEN ? AND ? AND request = -1 AND analysis_version = ? AND grade"
-    for run, device, quantity, value, lo, hi, method, grade, flags in await store.fetch(
-        f"SELECT run, device, quantity, value, lo, hi, method, grade, flags FROM result {where} != 'n/a'",
-        (from_id, to_id, version),
-    ):
-        kept[run].estimates[device, quantity] = Estimate(
-            value=value, lo=lo, hi=hi, method=method, grade=grade, flags=_codes(flags)
-        )
-    for run, device, quantity, value in await store.fetch(
-        f"SELECT run, device, quantity, value FROM result {where} = 'n/a'", (from_id, to_id, version)
-    ):
-        kept[run].numbers[device, quantity] = value
-    return kept
-
-
 def _row(row: Sequence[Any]) -> ReadingRow:
     return ReadingRow(**dict(zip(_READING, row, strict=True)))
 
 
 @cache
-def _codes(flags: str) -> tuple[str, ...]:
+def codes(flags: str) -> tuple[str, ...]:
+    """Return the codes in a stored list of them."""
     return tuple(orjson.loads(flags))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from telemetry.errors import RunnerError
+from telemetry.model import CountSource, FinishReason
+from telemetry.runners.base import Prompt
 from telemetry.runners.openai.chunks import DONE, Tally, read_chunk, said
 from telemetry.runners.openai.sse import EventReader
 
@@ -46,14 +48,16 @@ class Form:
         """Below the base URL."""
         return _PATHS[self.api]
 
-    def body(self, prompt: str, max_tokens: int) -> bytes:
+    def text(self, text: str) -> dict[str, Any]:
+        """Return the part of a body that holds a prompt's text."""
+        return {"messages": [{"role": "user", "content": text}]} if self.api == "chat" else {"prompt": text}
+
+    def body(self, prompt: Prompt) -> bytes:
         """Return the body that asks for this prompt's answer as a stream, greedily."""
-        asked: dict[str, Any] = {"model": self.model, "stream": True, "temperature": 0.0, "max_tokens": max_tokens}
-        if self.api == "chat":
-            asked["messages"] = [{"role": "user", "content": prompt}]
-        else:
-            asked["prompt"] = prompt
-        asked |= self.fields
+        asked: dict[str, Any] = {"model": self.model, "stream": True, "temperature": 0.0}
+        asked |= {"max_tokens": prompt.max_tokens, **self.text(prompt.text), **self.fields}
+        if prompt.stop:
+            asked["stop"] = prompt.stop
         if "cache_salt" in asked:  # another one each time: no prompt is answered from a former one's cache
             asked["cache_salt"] = f"{os.getpid()}-{time.monotonic_ns()}-{next(_numbers)}"
         return orjson.dumps(asked)
@@ -109,6 +113,13 @@ async def ask(
     return last_ns
 
 
+async def short_answer(client: "httpx.AsyncClient", form: Form, prompt: Prompt, timeout_s: float) -> Tally:
+    """Return the tally of an answer that is part of no run. Raises as `ask` does."""
+    tally = Tally(_Silent())
+    await ask(client, form, form.body(prompt), tally, timeout_s=timeout_s, cancel=threading.Event())
+    return tally
+
+
 async def refusal(response: "httpx.Response") -> RequestFailed:
     """Return what a status other than 200 means, with the server's own words."""
     try:
@@ -150,3 +161,23 @@ async def _events(response: "httpx.Response") -> AsyncGenerator[tuple[int, bytes
             yield mono_ns, data
     if (data_at_the_end := reader.close()) is not None:
         yield time.monotonic_ns(), data_at_the_end
+
+
+class _Silent:
+    """A sink for a short answer."""
+
+    def submit(self, mono_ns: int) -> None: ...
+
+    def start(self, mono_ns: int) -> None: ...
+
+    def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None: ...
+
+    def token(self, mono_ns: int) -> None: ...
+
+    def chunk(self, mono_ns: int, tokens: int | None) -> None: ...
+
+    def end(
+        self, mono_ns: int, *, finish_reason: FinishReason, output_tokens: int, count_source: CountSource, text: str
+    ) -> None: ...
+
+    def fail(self, mono_ns: int, error: RunnerError) -> None: ...

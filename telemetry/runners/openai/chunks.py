@@ -132,6 +132,11 @@ class Tally:
         return self._counted is not None or self.finish is not None
 
     @property
+    def input_tokens(self) -> int | None:
+        """The prompt's tokens; None: not told."""
+        return self._prompt and self._prompt[0]
+
+    @property
     def counts(self) -> str:
         """How this server says how many tokens there are."""
         if self._ids is not None:

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,10 +11,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from telemetry.errors import RunnerError, UsageError
-from telemetry.model import CountSource, FinishReason
-from telemetry.runners.base import RunnerInfo
+from telemetry.runners.base import Prompt, RunnerInfo
 from telemetry.runners.openai.arrivals import arrivals_s
-from telemetry.runners.openai.asking import Api, Form, RequestFailed, ask
+from telemetry.runners.openai.asking import Api, Form, RequestFailed, short_answer
 from telemetry.runners.openai.chunks import Tally
 from telemetry.runners.openai.runner import Load, OpenAIRunner
 
@@ -139,6 +137,7 @@ def _connector(url: str, key: str) -> Callable[[], "httpx.AsyncClient"]:
     if key:
         headers["Authorization"] = f"Bearer {key}"
     certificates = httpx.create_ssl_context()
+    # On this machine each request has its own connection: llama-server drops about one in 100 that is used again.
     remote = not _is_loopback(urlsplit(url).hostname or "")
 
     def connect() -> httpx.AsyncClient:
@@ -148,7 +147,7 @@ def _connector(url: str, key: str) -> Callable[[], "httpx.AsyncClient"]:
             verify=certificates,
             trust_env=remote,  # a proxy that the environment names has no business on this machine
             timeout=httpx.Timeout(None, connect=CONNECT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None if remote else 0),
         )
 
     return connect
@@ -174,15 +173,12 @@ async def _try(client: "httpx.AsyncClient", plain: Form, timeout_s: float) -> tu
     refused: RequestFailed | None = None
     for fields in FIELDS:
         form = Form(api=plain.api, model=plain.model, fields=fields)
-        tally = Tally(_Silent())
         try:
-            await ask(client, form, form.body("Hi", 4), tally, timeout_s=timeout_s, cancel=threading.Event())
+            return form, await short_answer(client, form, Prompt(text="Hi", max_tokens=4), timeout_s)
         except RequestFailed as error:
             if error.status not in (400, 422):
                 raise
             refused = refused or error  # the first says most: the later ones ask for less
-        else:
-            return form, tally
     assert refused is not None
     raise refused
 
@@ -201,23 +197,3 @@ async def _version(client: "httpx.AsyncClient", timeout_s: float) -> str | None:
         if isinstance(told, dict) and isinstance(told.get(name), str):
             return str(told[name])
     return None
-
-
-class _Silent:
-    """A sink for the short answer, which is part of no run."""
-
-    def submit(self, mono_ns: int) -> None: ...
-
-    def start(self, mono_ns: int) -> None: ...
-
-    def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None: ...
-
-    def token(self, mono_ns: int) -> None: ...
-
-    def chunk(self, mono_ns: int, tokens: int | None) -> None: ...
-
-    def end(
-        self, mono_ns: int, *, finish_reason: FinishReason, output_tokens: int, count_source: CountSource, text: str
-    ) -> None: ...
-
-    def fail(self, mono_ns: int, error: RunnerError) -> None: ...

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from telemetry.errors import RunnerError
+from telemetry.errors import RunnerError, UsageError
 from telemetry.runners.base import Prompt, RequestSink, RunnerInfo
 from telemetry.runners.openai.arrivals import Arrival, arrivals_s
 from telemetry.runners.openai.asking import Form, RequestFailed, ask
 from telemetry.runners.openai.chunks import Tally, finish_reason
+from telemetry.runners.openai.counting import TokenCounter
 
 if TYPE_CHECKING:
     import httpx
@@ -25,7 +26,8 @@ class Load:
     """How requests come to the server, and how long it has for them.
 
     At most `concurrency` are under way. In a burst all are due at once and the next begins when one has ended;
-    else each is due at its own time, `rate` requests/s on average, and its latencies count from then.
+    else each is due at its own time, `rate` requests/s on average, and its latencies count from then. Prompts that are
+    due at times of their own are asked at those, whatever the rate would be, and so they go with a burst alone.
     timeout_s: of silence. retries: of a request that brought nothing yet.
     """
 
@@ -55,6 +57,7 @@ class OpenAIRunner:
     ) -> None:
         self._info, self._form, self._load = info, form, load
         self._connect, self._redact = connect, redact
+        self._counter = TokenCounter(connect, form, load.timeout_s)
 
     def describe(self) -> RunnerInfo:
         """Return what the server told of itself when it was opened, and how it is asked."""
@@ -64,16 +67,29 @@ class OpenAIRunner:
         """Answer the prompts, `concurrency` at once: see `Runner.generate`.
 
         A cancel is noticed at the next chunk, or within 20 ms of silence; it closes the connections, and the
-        server stops in its own time.
+        server stops in its own time. Raises UsageError where some prompts are due at times of their own and others not,
+        or all of them and the load has arrivals too.
         """
         pairs = list(zip(prompts, sinks, strict=True))
         if not pairs:
             return
+        due_s = self._due_s(prompts)
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
             try:
-                loop.run(self._answer_all(pairs, cancel))
+                loop.run(self._answer_all(pairs, due_s, cancel))
             except BaseExceptionGroup as faults:  # of the recording; what is wrong with a request its sink is told
                 raise faults.exceptions[0] from None
+
+    def count_tokens(self, text: str) -> int:
+        """Return what the server counts of a prompt, with its chat template where it is asked by messages.
+
+        Raises RunnerError where the server does not tell, and for a text that it refuses.
+        """
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
+            try:
+                return loop.run(self._counter.count(text))
+            except RunnerError as error:
+                raise RunnerError(self._redact(str(error))) from None  # whose causes may hold the key
 
     def reset(self) -> None:
         """Do nothing: each request asks the server to forget, as far as it knows how."""
@@ -81,25 +97,39 @@ class OpenAIRunner:
     def close(self) -> None:
         """Do nothing: a run leaves no connection open."""
 
-    async def _answer_all(self, pairs: Sequence[tuple[Prompt, RequestSink]], cancel: threading.Event) -> None:
+    def _due_s(self, prompts: Sequence[Prompt]) -> Sequence[float] | None:
+        """Return when each prompt is due, s after the run's start; None: each when there is a place."""
         load = self._load
+        own = [prompt.due_s for prompt in prompts if prompt.due_s is not None]
+        if own and (len(own) < len(prompts) or load.arrival != "burst"):
+            raise UsageError(
+                f"{len(own)} of {len(prompts)} prompts are due at times of their own, and arrivals are {load.arrival}. "
+                "Replay a trace without --request-rate and --arrival, and with no other prompts beside it."
+            )
+        if own or load.arrival == "burst":
+            return own or None
+        return arrivals_s(len(prompts), arrival=load.arrival, rate=load.rate, seed=load.seed)
+
+    async def _answer_all(
+        self, pairs: Sequence[tuple[Prompt, RequestSink]], due_s: Sequence[float] | None, cancel: threading.Event
+    ) -> None:
         begin_ns = time.monotonic_ns()
-        due_s = arrivals_s(len(pairs), arrival=load.arrival, rate=load.rate, seed=load.seed)
+        due_ns = [None] * len(pairs) if due_s is None else [begin_ns + round(due * 1e9) for due in due_s]
         async with self._connect() as client, asyncio.TaskGroup() as group:
-            asking = _Asking(client, self._form, load, cancel)
+            asking = _Asking(client, self._form, self._load, cancel)
             answers = [
-                group.create_task(self._in_turn(asking, prompt, sink, begin_ns + round(due * 1e9)))
-                for (prompt, sink), due in zip(pairs, due_s, strict=True)
+                group.create_task(self._in_turn(asking, prompt, sink, due))
+                for (prompt, sink), due in zip(pairs, due_ns, strict=True)
             ]
             watch = group.create_task(_pass_on(cancel, answers))
             await asyncio.wait(answers)
             watch.cancel()
 
-    async def _in_turn(self, asking: "_Asking", prompt: Prompt, sink: RequestSink, due_ns: int) -> None:
+    async def _in_turn(self, asking: "_Asking", prompt: Prompt, sink: RequestSink, due_ns: int | None) -> None:
         """Answer one prompt when it is due and has a place, and end its sink whatever happens."""
         tally = Tally(sink)
         try:
-            if self._load.arrival != "burst":
+            if due_ns is not None:
                 await asyncio.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
                 sink.submit(due_ns)
             ended_ns = await asking.answer(prompt, sink, tally)
@@ -131,7 +161,7 @@ class _Asking:
                 raise asyncio.CancelledError
             if not prompt.text.strip():
                 raise RunnerError("The prompt is empty, and there is nothing to answer. Give it some text.")
-            body = self._form.body(prompt.text, prompt.max_tokens)
+            body = self._form.body(prompt)
             sink.start(time.monotonic_ns())
             for tries_left in range(self._load.retries, -1, -1):
                 try:

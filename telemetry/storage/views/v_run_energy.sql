@@ -46,7 +46,12 @@ at_edge AS (
     LEFT JOIN reading hi ON hi.device = b.device AND hi.t_ns = b.after_ns
     WHERE b.path = 'integral'
 )
-SELECT r.uid AS run, d.uid AS device, d.simulated AS simulated, 'sql-linear' AS method,
+SELECT r.uid AS run, d.uid AS device, d.simulated AS simulated, d.boundary AS boundary,
+       -- A run's figure is that of its GPUs where it has any, else of its CPU packages, else of memory.
+       NOT EXISTS (SELECT 1 FROM run_device o JOIN device x ON x.id = o.device WHERE o.run = r.id
+                   AND CASE x.boundary WHEN 'gpu-board' THEN 0 WHEN 'module' THEN 0 WHEN 'cpu-package' THEN 1 WHEN 'dram' THEN 2 ELSE 3 END
+                     < CASE d.boundary WHEN 'gpu-board' THEN 0 WHEN 'module' THEN 0 WHEN 'cpu-package' THEN 1 WHEN 'dram' THEN 2 ELSE 3 END) AS headline,
+       'sql-linear' AS method,
        (r.stop_ns - r.start_ns) / 1e9 AS duration_s,
        -- NULL across what the path cannot bridge, and where the report went by the other path.
        CASE WHEN EXISTS (SELECT 1 FROM result x WHERE x.run = r.id AND x.device = d.id AND x.request = -1

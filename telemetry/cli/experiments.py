@@ -1,0 +1,111 @@
+"""What `run`, `bench` and `demo` share: a plan carried out, with its progress, and the report of its runs."""
+
+import asyncio
+import signal
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from telemetry.cli.common import say
+
+if TYPE_CHECKING:
+    from telemetry.experiment import Plan
+    from telemetry.settings import Settings
+
+
+class Scale(StrEnum):
+    """How much of a plan is carried out."""
+
+    full = "full"
+    quick = "quick"
+
+
+ScaleOption = Annotated[
+    Scale, typer.Option("--scale", help="quick: a first look in seconds, two settings, never publishable.")
+]
+
+
+def carry_out(settings: "Settings", plan: "Plan", *, anew: bool = True) -> dict[str, Any]:
+    """Carry out a plan and return the report of its runs.
+
+    Without `anew` the last experiment with the same plan goes on where it stopped. Ctrl-C and SIGTERM leave what has
+    been recorded, and say how to go on.
+    """
+    from telemetry.experiment import check_setting
+
+    for setting in plan.settings:
+        check_setting(setting, plan.prompts[setting.prompts])  # before a store is made for nothing
+    progress = _Progress(len(plan.slots))
+    try:
+        return asyncio.run(_carried_out(settings, plan, anew, progress))
+    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
+        if not anew:
+            say(
+                f"Stopped with {progress.done} of {len(plan.slots)} runs recorded. The same command goes on from there."
+            )
+        if isinstance(stop, KeyboardInterrupt):
+            raise
+        raise typer.Exit(128 + signal.SIGTERM) from None
+
+
+async def _carried_out(settings: "Settings", plan: "Plan", anew: bool, progress: "_Progress") -> dict[str, Any]:
+    import uuid
+
+    from telemetry.experiment import conduct, digest
+    from telemetry.join import load_boards, report
+    from telemetry.model import Experiment
+    from telemetry.recorder import Recorder
+    from telemetry.storage import experiments
+    from telemetry.storage.store import open_store
+
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # as Ctrl-C: what is done is kept
+    recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus)
+    with progress as bar:
+        async with recorder:
+            content = plan.as_json()
+            uid = None if anew else await experiments.last_planned_so(recorder.store, digest(content))
+            if uid:
+                bar.say("This plan was begun before: runs that are recorded are not repeated.")
+            else:
+                uid = uuid.uuid4().hex
+                await recorder.store.write_experiment(
+                    Experiment(uid=uid, name=plan.name, plan=content, plan_hash=digest(content))
+                )
+            uids = await conduct(recorder, plan, experiment=uid, progress=bar.show, say=bar.say)
+    async with await open_store(settings.store) as store:
+        return await report(store, tuple(uids), boards=load_boards(settings.profile, settings.calibration))
+
+
+class _Progress(AbstractContextManager["_Progress"]):
+    """Measured runs done and the time left, on stderr where that is a terminal."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._shown = self._bar.add_task("opening", total=total)
+        self.done = 0
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, total: int, what: str) -> None:
+        self.done = done
+        self._bar.update(self._shown, completed=done, total=total, description=what)
+
+    def say(self, words: str) -> None:
+        if self._bar.disable:
+            say(words)
+        else:
+            self._bar.console.print(words, markup=False, highlight=False)

@@ -1,0 +1,109 @@
+"""Runs of equal settings taken together: means with intervals, ranks, and a verdict."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from telemetry.analysis import Arm, arm_interval, ranked, summary
+from telemetry.analysis.bootstrap import t_interval
+from telemetry.analysis.quality import MIN_RUNS
+from telemetry.analysis.statistics import mean_interval
+from telemetry.storage.reader import SETTINGS
+
+Run = Mapping[str, Any]
+SEED = 0  # of resampling: the same report each time
+TELLING = (*SETTINGS, "boundary")  # what runs must share to be a group
+# Sums of joules over sums of these; and plain means over runs of what is no ratio of sums.
+RATIOS: Mapping[str, Callable[[Run], int]] = {
+    "j_per_output_token": lambda run: 0 if run["uncounted_requests"] else run["output_tokens"],
+    "j_per_total_token": lambda run: 0 if run["uncounted_requests"] else run["input_tokens"] + run["output_tokens"],
+    "j_per_input_token": lambda run: run["input_tokens"],
+    "j_per_request": lambda run: run["requests"]["ok"] + run["requests"]["failed"],
+}
+MEANS = (
+    "tokens_per_s", "tokens_per_s_per_w", "avg_power_w", "edp_js", "mean_running_requests", "pct_of_power_limit",
+    "max_memory_used_bytes", "ttft_s", "tpot_s", "itl_s", "e2e_s",
+)  # fmt: skip
+
+
+def groups(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return measured runs of equal settings together, ranked by J/output token; a group of unknowns has no rank."""
+    members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        if run["status"] == "ok" and not run["warmup"]:
+            members[tuple(run[name] for name in TELLING)].append(run)
+    arms = {settings: arm for settings, some in members.items() if (arm := _arm(some, "j_per_output_token"))}
+    places = dict(zip(arms, ranked(list(arms.values())), strict=True))
+    telling = [n for k, n in enumerate(TELLING) if n == "model" or len({settings[k] for settings in members}) > 1]
+    names = {settings: {n: v for n, v in zip(TELLING, settings, strict=True) if n in telling} for settings in members}
+    return [
+        {
+            "by": names[settings],
+            "n_runs": len(some),
+            "simulated": any(run["simulated"] for run in some),
+            "boundary": some[0]["boundary"],
+            "j_per_output_token": _ranked_by(arms.get(settings)),
+            "metrics": _metrics(some),
+            "rank": places[settings].rank if settings in places else None,
+            "tied_with": [names[list(arms)[k]] for k in places[settings].tied_with] if settings in places else [],
+            "verdict": _verdict(some),
+        }
+        for settings, some in members.items()
+    ]
+
+
+def _arm(runs: Sequence[Run], name: str) -> Arm | None:
+    """Return runs as one arm of a comparison; None where one has no energy, or nothing to share it among."""
+    energy, shared = [run["energy"]["value_j"] for run in runs], [RATIOS[name](run) for run in runs]
+    if any(not joules or joules < 0 for joules in energy) or not all(shared):
+        return None
+    return Arm(energy_j=np.array(energy, dtype=np.float64), tokens=np.array(shared, dtype=np.float64))
+
+
+def _ranked_by(arm: Arm | None) -> dict[str, Any]:
+    likely = arm_interval(arm, seed=SEED) if arm else None
+    each = arm.energy_j / arm.tokens if arm else np.empty(0)
+    return {
+        "mean": arm.value if arm else None,
+        "ci_lo": likely and likely.lo,
+        "ci_hi": likely and likely.hi,
+        "method": "sum of joules / sum of output tokens" + (f"; 95 % interval: {likely.method}" if likely else ""),
+        "p50": summary(each).p50,
+        "n": len(each),
+    }
+
+
+def _metrics(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return each metric over the runs that have it, with Student's 95 % interval from two on."""
+    found = {}
+    for name in RATIOS:
+        arm = _arm(runs, name)
+        likely = t_interval(arm) if arm else None
+        found[name] = _mean(arm.value if arm else None, likely, len(arm) if arm else 0)
+    for name in MEANS:
+        values = [value for run in runs if (value := _value(run, name)) is not None]
+        likely = mean_interval(values)
+        found[name] = _mean(float(np.mean(values)) if values else None, likely, len(values))
+    return found
+
+
+def _mean(mean: float | None, likely: Any, n: int) -> dict[str, Any]:
+    return {"mean": mean, "ci_lo": likely and likely.lo, "ci_hi": likely and likely.hi, "n": n}
+
+
+def _value(run: Run, name: str) -> float | None:
+    """Return a run's metric: of a latency its mean, of the memory the most of any device."""
+    if name == "max_memory_used_bytes":
+        return max((used for d in run["devices"] if (used := d[name]) is not None), default=None)
+    value: float | None = run[name]["mean"] if isinstance(run[name], dict) else run[name]
+    return value
+
+
+def _verdict(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return whether the runs together may be published: each of them, and enough of them."""
+    few = ["too_few_runs"] if len(runs) < MIN_RUNS else []
+    each = [reason for run in runs for reason in run["verdict"]["reasons"] if reason != "too_few_runs"]
+    reasons = list(dict.fromkeys(few + each))
+    return {"publishable": not reasons, "reasons": reasons}
