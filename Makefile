@@ -29,8 +29,8 @@ lint: $(STAMPS)/dev ## check style, format, types and import contracts
 # The engine itself is left out: its one pin is tools/llama.txt, and installing it from here would build it anew.
 lock: $(STAMPS)/venv ## remake requirements-dev.txt from pyproject.toml
 	$(INSTALL) uv
-	$(VENV)/bin/uv pip compile pyproject.toml --group dev --extra http --extra llama --constraint tools/llama.txt \
-		--no-emit-package llama-cpp-python --universal --generate-hashes --no-emit-index-url \
+	$(VENV)/bin/uv pip compile pyproject.toml --group dev --extra http --extra report --extra llama \
+		--constraint tools/llama.txt --no-emit-package llama-cpp-python --universal --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --quiet --output-file requirements-dev.txt
 
 clean: ## remove .venv and everything that tools have cached here; the built engine is kept

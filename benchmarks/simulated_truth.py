@@ -160,7 +160,7 @@ def serve(seed: int, *, seconds: float, most: int, whole: bool = False, varied: 
         ),
         true_j=np.array([r.true_j for r in served]),
         truth=_drawn_power(steps),
-        end_ns=EPOCH_NS + now_ns,
+        end_ns=EPOCH_NS + steps[-1][1],
         running=members / len(steps),
     )
 

@@ -24,6 +24,9 @@ _LATENCY_KEYS = [
     (f"{name}_s", {what: (ALL_DEVICES, f"{name}_{what}_s") for what in SPREAD}, (ALL_DEVICES, f"{name}_n"))
     for name in LATENCIES
 ]
+_OF_REQUESTS = {what: (ALL_DEVICES, f"j_per_request_{what}") for what in PERCENTILES}
+_OF_WINDOWS = {what: (ALL_DEVICES, f"j_per_token_{what}") for what in PERCENTILES}
+_THROTTLED = {reason: f"throttled_{reason}_s" for reason in THROTTLES}
 _BUCKET_KEYS = {
     kind: [
         (
@@ -122,7 +125,7 @@ def run_json(
                 max_temperature_c=numbers.get((d.id, "max_temperature_c")),
                 max_memory_used_bytes=numbers.get((d.id, "max_memory_used_bytes")),
                 residual=numbers.get((d.id, "counter_residual")),
-                throttled={t: held for t in THROTTLES if (held := numbers.get((d.id, f"throttled_{t}_s"))) is not None},
+                throttled={t: held for t, key in _THROTTLED.items() if (held := numbers.get((d.id, key))) is not None},
                 automatic=estimates.get((d.id, "automatic_j")),
                 idle_power_w=estimates.get((d.id, "idle_power_w")),
             )
@@ -140,7 +143,7 @@ def run_json(
         "j_per_total_token": bounds_json(estimates[ALL_DEVICES, "j_per_total_token"]),
         "j_per_input_token": metrics.shared(energy, input_tokens),
         "j_per_request": bounds_json(estimates[ALL_DEVICES, "j_per_request"])
-        | {what: numbers.get((ALL_DEVICES, f"j_per_request_{what}")) for what in PERCENTILES}
+        | {what: numbers.get(key) for what, key in _OF_REQUESTS.items()}
         | {"n": ok + failed, "of": None if unattributed_j is None else context.label},
         **{f"requests_by_{kind}": _buckets(kind, numbers) for kind in LENGTHS},
         "j_per_token": _windowed(numbers),
@@ -185,10 +188,9 @@ def _buckets(kind: str, numbers: Mapping[tuple[int, str], float]) -> list[dict[s
 
 def _windowed(numbers: Mapping[tuple[int, str], float]) -> dict[str, Any]:
     length_s = numbers.get((ALL_DEVICES, "j_per_token_s"))
-    found = {what: numbers.get((ALL_DEVICES, f"j_per_token_{what}")) for what in PERCENTILES}
     return {
         "of": None if length_s is None else f"windowed({length_s:g} s)",
-        **found,
+        **{what: numbers.get(key) for what, key in _OF_WINDOWS.items()},
         "n": whole(numbers.get((ALL_DEVICES, "j_per_token_n"))) or 0,
         "each_token": None,
         "each_token_reason": REFUSED,
