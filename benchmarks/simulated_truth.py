@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process for each core
+
 import numpy as np
 from numpy.typing import NDArray
 

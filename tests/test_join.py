@@ -300,7 +300,7 @@ async def test_a_method_asked_for_is_shown_beside_the_one_chosen_and_not_kept(
 def a_run(model: str, joules: float | None, *, batch_size: int = 1, tokens: int = 100) -> dict[str, Any]:
     unknown = dict.fromkeys(
         (*("environment", "tokens_per_s", "tokens_per_s_per_w", "avg_power_w", "edp_js", "mean_running_requests"),
-         *("pct_of_power_limit", "ttft_s", "tpot_s", "itl_s", "e2e_s"))
+         *("pct_of_power_limit", "ttft_s", "tpot_s", "itl_s", "e2e_s", "setting"))
     )  # fmt: skip
     return unknown | {
         **{"status": "ok", "warmup": False, "model": model, "runner": "r", "batch_size": batch_size, "concurrency": 1},
@@ -331,6 +331,16 @@ def test_runs_of_equal_settings_are_a_group_and_what_cannot_be_told_apart_shares
     assert told["n"] == 3
     assert "t-log" in told["method"]
     assert found["silent", 1]["j_per_output_token"]["mean"] is None
+
+
+def test_a_group_is_named_by_what_people_know_and_by_a_hash_only_where_that_is_all() -> None:
+    one, two = a_run("m", 9.0), a_run("m", 9.0, batch_size=2)
+    batches = [one | {"environment": "e"}, two | {"environment": "f"}]
+    assert [g["by"] for g in groups(batches)] == [{"model": "m", "batch_size": 1}, {"model": "m", "batch_size": 2}]
+    settings = [one | {"environment": "e", "setting": "short"}, one | {"environment": "f", "setting": "long"}]
+    assert [g["by"] for g in groups(settings)] == [{"model": "m", "setting": s} for s in ("short", "long")]
+    unnamed = [*settings, one | {"environment": "g"}]
+    assert [g["by"] for g in groups(unnamed)] == [{"model": "m", "environment": e} for e in "efg"]
 
 
 async def answered(recorder: Recorder, prefill_s: float, decode_s: float) -> None:

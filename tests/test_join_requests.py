@@ -179,9 +179,10 @@ async def test_working_out_twice_keeps_the_same_once(tmp_path: Path, runtime_dir
 
 async def test_runs_on_one_device_at_one_time_do_not_both_pay_for_all_of_it(tmp_path: Path, runtime_dir: Path) -> None:
     path = tmp_path / "t.db"
-    both = [("one", 0.0, 10.0, OVERLAPPING[:3]), ("two", 0.0, 10.0, OVERLAPPING[:3]), ("later", 10.5, 12.0, [])]
+    both = [("one", 0.0, 10.0, OVERLAPPING[:3]), ("two", 0.0, 10.0, OVERLAPPING[:3]), ("around", 0.0, 12.0, [])]
     await serve(path, runtime_dir, STEADY, both)
-    one, two, later = await reported(path, with_requests=True)
+    found = {run["run"]: run for run in await reported(path, with_requests=True)}
+    one, two, around = found["one"], found["two"], found["around"]
     for run in (one, two):
         assert "shared_device" in run["flags"]
         assert "shared_device" in run["verdict"]["reasons"]
@@ -191,8 +192,8 @@ async def test_runs_on_one_device_at_one_time_do_not_both_pay_for_all_of_it(tmp_
         assert run["phases"]["reasons"] == ["shared_device"]
     assert charged(one) == pytest.approx(one["others_j"], rel=1e-9)
     assert charged(one) + charged(two) < one["energy"]["value_j"]
-    assert "shared_device" not in later["flags"]
-    assert later["unattributed_j"] is None, "without requests there is nothing to share out"
+    assert "shared_device" not in around["flags"], "it asked for nothing itself"
+    assert around["unattributed_j"] is None, "without requests there is nothing to share out"
 
 
 async def test_a_run_s_figure_is_of_its_gpus_and_other_devices_stand_beside_it(
@@ -332,7 +333,8 @@ async def test_runs_of_unlike_environments_are_never_taken_together(tmp_path: Pa
 
 def test_a_group_is_published_only_if_each_of_its_runs_may_be(tmp_path: Path) -> None:
     names = ("environment", "tokens_per_s", "tokens_per_s_per_w", "avg_power_w", "edp_js", "mean_running_requests",
-             "pct_of_power_limit", "ttft_s", "tpot_s", "itl_s", "e2e_s", "model", "runner", "boundary")  # fmt: skip
+             "pct_of_power_limit", "ttft_s", "tpot_s", "itl_s", "e2e_s", "model", "runner", "setting",
+             "boundary")  # fmt: skip
     run = dict.fromkeys(names) | {
         **{"status": "ok", "warmup": False, "batch_size": 1, "concurrency": 1, "energy": {"value_j": 9.0}},
         **{"input_tokens": 1, "output_tokens": 3, "uncounted_requests": 0, "requests": {"ok": 1, "failed": 0}},

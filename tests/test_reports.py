@@ -15,7 +15,6 @@ from rich.console import Console
 from telemetry import reports
 from telemetry.analysis import FLAGS
 from telemetry.errors import UsageError
-from telemetry.reports.schema import NAMES
 
 Document = dict[str, Any]
 
@@ -87,6 +86,7 @@ def a_list(*, simulated: bool = False) -> Document:
     return {"schema": "telemetry.list/1", "runs": [run]}
 
 
+# Comparisons have a test of their own, see test_comparing.
 EXAMPLES = {"report-1": a_report(a_run()), "window-1": a_window(), "list-1": a_list()}
 UNRESOLVED = {"energy": energy(None, 0.0, 27.0), "j_per_output_token": None, "avg_power_w": None}
 UNRESOLVED |= {"peak_power_w": None, "tokens_per_s": None, "ttft_s": None, "output_tokens": None}
@@ -126,13 +126,13 @@ def violations(name: str, document: Document) -> list[str]:
 # ---- schemas
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_a_schema_is_itself_valid_and_admits_its_example(name: str) -> None:
     Draft202012Validator.check_schema(reports.schema(name))
     assert violations(name, EXAMPLES[name]) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_no_field_may_be_left_out_or_change_its_type(name: str) -> None:
     for path in paths(EXAMPLES[name]):
         *parents, last = path
@@ -148,7 +148,7 @@ def test_no_field_may_be_left_out_or_change_its_type(name: str) -> None:
             assert violations(name, document), f"{spoil} {path}"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_a_schema_admits_fields_of_later_versions(name: str) -> None:
     assert violations(name, EXAMPLES[name] | {"something_new": 1}) == []
 
@@ -162,7 +162,7 @@ def test_an_unresolved_run_is_a_valid_report() -> None:
     assert violations("report-1", a_report(a_run(**UNRESOLVED, collector=None))) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_every_field_is_documented(name: str) -> None:
     text = (Path(__file__).parent.parent / "docs" / "json.md").read_text(encoding="utf-8")
     fields = {path[-1] for path in paths(EXAMPLES[name])}

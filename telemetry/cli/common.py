@@ -97,9 +97,9 @@ def show(
 def emit(text: str, output: Path | None) -> None:
     """Print text to stdout or a file."""
     if output is None:
-        typer.echo(text.rstrip("\n"))
+        typer.echo(text, nl=False)  # every text ends in a newline
         return
     try:
-        output.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{output} cannot be written: {error.strerror}. Give another file with -o.") from error

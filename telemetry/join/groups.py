@@ -36,8 +36,7 @@ def groups(runs: Sequence[Run]) -> list[dict[str, Any]]:
             members[tuple(run[name] for name in TELLING)].append(run)
     arms = {settings: arm for settings, some in members.items() if (arm := _arm(some, "j_per_output_token"))}
     places = dict(zip(arms, ranked(list(arms.values())), strict=True))
-    telling = [n for k, n in enumerate(TELLING) if n == "model" or len({settings[k] for settings in members}) > 1]
-    names = {settings: {n: v for n, v in zip(TELLING, settings, strict=True) if n in telling} for settings in members}
+    names = _names(members)
     return [
         {
             "by": names[settings],
@@ -52,6 +51,19 @@ def groups(runs: Sequence[Run]) -> list[dict[str, Any]]:
         }
         for settings, some in members.items()
     ]
+
+
+def _names(members: Mapping[tuple[Any, ...], Sequence[Run]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return what tells each group from the others; a hash of its environment only where nothing else does."""
+    firsts = {settings: some[0] for settings, some in members.items()}
+    plain = [n for n in TELLING if n != "environment"]
+    plain = [n for n in plain if n == "model" or len({run[n] for run in firsts.values()}) > 1]
+    one_each = all(len({run["setting"] for run in some} - {None}) == 1 for some in members.values())
+    for more in ([], ["setting"] if one_each else [], ["environment"]):
+        names = {settings: {n: run[n] for n in (*plain, *more)} for settings, run in firsts.items()}
+        if len({tuple(name.values()) for name in names.values()}) == len(names):
+            break
+    return names
 
 
 def _arm(runs: Sequence[Run], name: str) -> Arm | None:

@@ -38,11 +38,16 @@ class Served:
 
 
 async def served(store: Store, run: StoredRun, stop_ns: int, devices: Sequence[int], others: Sequence[int]) -> Served:
-    """Return a run's requests. others: runs that overlap with it, on whatever device."""
-    found = {n: await reader.requests_of_others(store, run.id, others, n) for n in devices} if others else {}
+    """Return a run's requests. others: runs that overlap with it, on whatever device.
+
+    A run without requests, such as one around a whole program, shares its devices with nobody.
+    """
+    own = await reader.requests(store, run.id)
+    asked = devices if own and others else ()
+    found = {n: await reader.requests_of_others(store, run.id, others, n) for n in asked}
     meanwhile = {n: [q for q in some if _runs_in(q, run.start_ns, stop_ns)] for n, some in found.items()}
     return Served(
-        requests=await reader.requests(store, run.id),
+        requests=own,
         times_ns=await reader.token_times(store, run.id),
         in_chunks=frozenset(await reader.requests_in_chunks(store, run.id)),
         others={n: some for n, some in meanwhile.items() if some},

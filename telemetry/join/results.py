@@ -90,12 +90,12 @@ async def analyse(
             idle = await idle_power(store, device, board, run.start_ns, stop_ns, name=run.name or "B1")
             parts[device.id] = replace(parts[device.id], idle_power_w=idle)
     headline = {number: parts[number] for number in summed_up}
-    energy = _energy(list(headline.values()), _of_requests(work, run.start_ns, stop_ns))
-    shares = _shares(work, headline, run.start_ns, stop_ns, how.policy)
+    energy = _energy(list(headline.values()), _raised(work, run.start_ns, stop_ns))
+    charged, shares = _shares(work, headline, run.start_ns, stop_ns, how.policy)
     whole = (
         {"energy_j": energy}
         | _phases(work, headline, run.start_ns, stop_ns)
-        | shares.quantities
+        | shares
         | answers(work, energy, running(work.requests, run.start_ns, stop_ns))
     )
     found = {ALL_DEVICES: whole} | {number: _device(part) for number, part in parts.items()}
@@ -105,7 +105,7 @@ async def analyse(
             for device, quantities in found.items()
             for quantity, estimate in quantities.items()
         ],
-        of_requests=[] if shares.charged is None else [_each(run.id, work, shares.charged, how.policy)],
+        of_requests=[] if charged is None else [_each(run.id, work, charged, how.policy)],
     )
 
 
@@ -118,7 +118,7 @@ def _energy(parts: Sequence[DeviceEnergy], flags: Sequence[str]) -> Estimate:
     return replace(together, flags=together.flags | np.uint64(bits(*flags))).at(0)
 
 
-def _of_requests(work: Served, start_ns: int, stop_ns: int) -> tuple[str, ...]:
+def _raised(work: Served, start_ns: int, stop_ns: int) -> tuple[str, ...]:
     """Return the flags that requests and tokens raise."""
     flags = ("shared_device",) if work.others else ()
     if stop_ns - start_ns < LONG_NS or not work.times_ns:
@@ -131,29 +131,26 @@ def _token_ns(work: Served) -> Ints:
     return np.concatenate([np.array(times, dtype=np.int64) for times in work.times_ns.values()])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shares:
-    """How a run's energy is shared out and spread; nothing where it cannot be followed."""
-
-    charged: Charged | None
-    quantities: dict[str, Estimate]
-
-
-def _shares(work: Served, parts: Mapping[int, DeviceEnergy], start_ns: int, stop_ns: int, policy: Policy) -> _Shares:
+def _shares(
+    work: Served, parts: Mapping[int, DeviceEnergy], start_ns: int, stop_ns: int, policy: Policy
+) -> tuple[Charged | None, dict[str, Estimate]]:
+    """Return how a run's energy is shared out and spread; nothing without requests, or where it cannot be followed."""
     known = all(np.isfinite(part.estimates.value_j[0]) for part in parts.values())
     if not (work.requests and parts and known and stop_ns > start_ns):
-        return _Shares(charged=None, quantities={})
+        return None, {}
     energy = followed(parts, start_ns, stop_ns)
     try:
         charged = charge(work, energy, start_ns, stop_ns, policy)
         windowed = _windowed(work, parts, energy, start_ns, stop_ns)
-    except TraceError:  # the energy inside is not known: the counter restarted there
-        return _Shares(charged=None, quantities={})
-    left = {"unattributed_j": charged.shares.unattributed_j.sum()}
-    left |= {"others_j": charged.others_j.sum()} if work.others else {}
-    told = {name: plain(float(joules), label(policy)) for name, joules in left.items()}
-    told |= {name: plain(value, label(policy)) for name, value in spreads.of_requests(charged, work.requests).items()}
-    return _Shares(charged=charged, quantities=told | {name: plain(v, "windowed") for name, v in windowed.items()})
+    except TraceError:  # the energy inside is not known: the counter restarted there, as a flag says
+        return None, {}
+    told = {"unattributed_j": float(charged.shares.unattributed_j.sum())}
+    told |= {"others_j": float(charged.others_j.sum())} if work.others else {}
+    told |= spreads.of_requests(charged, work.requests)
+    return charged, {
+        **{name: plain(value, label(policy)) for name, value in told.items()},
+        **{name: plain(value, "windowed") for name, value in windowed.items()},
+    }
 
 
 def _windowed(

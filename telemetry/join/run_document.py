@@ -101,6 +101,7 @@ def run_json(
         "run": run.uid,
         "name": run.name,
         "experiment": run.experiment,
+        "setting": run.setting,
         "environment": run.environment,
         "model": run.model,
         "runner": run.runner,

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from telemetry.reports.flat import rows_csv
 from telemetry.reports.render import Fields, document_markdown, entries_markdown, entries_table, loud
-from telemetry.reports.wording import REASONS, SIMULATED, format_number, interval, printable, sentence
+from telemetry.reports.wording import SIMULATED, format_number, interval, printable, sentence
 
 Document = Mapping[str, Any]
 
@@ -32,7 +32,6 @@ _CSV = (
     *("ratio", "ratio_lo", "ratio_hi", "method", "p", "p_holm", "p_equivalent", "detectable", "calibration", "floor"),
     *("conclusion", "simulated"),
 )
-NOT_INTERLEAVED = "One was measured wholly before the other: a drift between them looks like an effect."
 
 
 def compare_table(document: Document, console: Console) -> None:
@@ -101,8 +100,8 @@ def _notes(document: Document) -> list[str]:
     if any(found["conclusion"] == "not resolvable" for found in effects.values()):
         notes.append("Not resolvable: these runs would have shown `smallest effect`, at 80 %; more runs show less.")
     reasons = document["verdict"]["reasons"]
-    told = [REASONS.get(r) or (NOT_INTERLEAVED if r == "not_interleaved" else sentence(r)) for r in reasons]
-    notes.append("Publishable." if not reasons else f"Not publishable. {' '.join(told)} ({', '.join(reasons)})")
+    told = " ".join(sentence(reason) for reason in reasons)
+    notes.append("Publishable." if not reasons else f"Not publishable. {told} ({', '.join(reasons)})")
     for limit in document["limits"]:
         state = "broken" if limit["broken"] else "beyond, but not told from noise" if limit["beyond"] else "kept"
         notes.append(f"{limit['limit']}: {state}, B is {limit['effect'] * 100:+.3g} %.")

@@ -36,7 +36,15 @@ _RUN_CSV: Mapping[str, tuple[str, ...]] = (
     | {
         name: (name,)
         for name in (
-            *("experiment", "environment", "unattributed_j", "mean_running_requests", "tokens_per_s_per_w", "edp_js"),
+            *(
+                "experiment",
+                "setting",
+                "environment",
+                "unattributed_j",
+                "mean_running_requests",
+                "tokens_per_s_per_w",
+                "edp_js",
+            ),
             *("efficiency_class", "pct_of_power_limit"),
         )
     }

@@ -52,6 +52,7 @@ class StoredRun:
     environment: str | None  # hash; None: not known
     flags: tuple[str, ...]  # what spoke against the run while it was recorded
     quick: bool  # made to be done soon, not to be published
+    setting: str | None  # what an experiment calls it
 
     @property
     def settings(self) -> tuple[Any, ...]:
@@ -124,7 +125,7 @@ class WallClock:
 # The columns are the records' fields, in their order.
 _READING = tuple(each.name for each in fields(ReadingRow))
 _DEVICE = tuple(each.name for each in fields(StoredDevice))
-_RUN = tuple(each.name for each in fields(StoredRun) if each.name != "quick")
+_RUN = tuple(each.name for each in fields(StoredRun) if each.name not in ("quick", "setting"))
 _SESSION = tuple(each.name for each in fields(StoredSession))
 _VITALS = ("t_ns", "memory_temp_c", "power_max_mw", "power_min_mw", "polls", "misses")
 _REQUEST = tuple(each.name for each in fields(StoredRequest))
@@ -134,8 +135,9 @@ _SENSORS = tuple(each.name for each in fields(Sensors) if each.name != "missing"
 async def runs(store: Store) -> list[StoredRun]:
     """Return all runs, oldest first."""
     quick = "coalesce(json_extract(settings, '$.scale') = 'quick', 0)"
-    found = await store.fetch(f"SELECT {', '.join(_RUN)}, {quick} FROM run ORDER BY start_ns, id")
-    each = [dict(zip((*_RUN, "quick"), row, strict=True)) for row in found]
+    setting = "json_extract(settings, '$.setting')"
+    found = await store.fetch(f"SELECT {', '.join(_RUN)}, {quick}, {setting} FROM run ORDER BY start_ns, id")
+    each = [dict(zip((*_RUN, "quick", "setting"), row, strict=True)) for row in found]
     return [
         StoredRun(
             **run | {"warmup": bool(run["warmup"]), "quick": bool(run["quick"]), "flags": codes(run["flags"])},

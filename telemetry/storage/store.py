@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from telemetry import clock as clocks
 from telemetry.errors import StoreBusy, StoreError
-from telemetry.model import Device, Experiment, Item, ReadingRow, RequestRow, Result, Run, TokenChunk, Vitals
+from telemetry.model import Device, Experiment, Item, ReadingRow, RequestRow, Run, TokenChunk, Vitals
 from telemetry.storage import schema
 
 BUSY_TIMEOUT_MS = 5000
@@ -58,10 +58,6 @@ _CHUNK = _insert(
     ("run", "request", "first_index", "kind", "start_ns", "gaps_us"),
     "ON CONFLICT (run, request, first_index) DO UPDATE SET gaps_us = excluded.gaps_us",
 )
-_RESULT = _insert(
-    "result",
-    ("run", "device", "request", "quantity", "value", "lo", "hi", "method", "grade", "flags", "analysis_version"),
-)  # fmt: skip
 _HEARTBEAT = (
     "UPDATE session SET heartbeat_ns = ?, polls = ?, missed = ?, failures = ?, latency_p99_ns = ?, "
     "queue_peak = ?, cpu_ns = ?, dropped_rows = ?, stop_ns = ?, state = ? WHERE uid = ?"
@@ -370,17 +366,6 @@ class Store:
             run, stop_ns, status, error = stopped
             rows[_STOP_RUN] = [(stop_ns, status, error, self._runs[run])]
         await self._write(rows)
-
-    async def write_results(self, version: str, results: Sequence[Result]) -> None:
-        """Keep what was worked out of some runs, in place of all that was kept of them."""
-        rows = [
-            (r.run, r.device, -1, r.quantity, r.estimate.value, r.estimate.lo, r.estimate.hi, r.estimate.method,
-             r.estimate.grade, _json(r.estimate.flags), version)
-            for r in results
-        ]  # fmt: skip
-        async with self._transaction() as c:
-            await c.exec_driver_sql("DELETE FROM result WHERE run = ?", [(run,) for run in {r.run for r in results}])
-            await c.exec_driver_sql(_RESULT, rows)
 
     async def write_import(
         self, file: tuple[str, str, str, bool, str], devices: Sequence[Device], items: Sequence[Item],

@@ -59,7 +59,8 @@ SELECT r.uid AS run, d.uid AS device, d.simulated AS simulated, d.boundary AS bo
               OR EXISTS (SELECT 1 FROM gap g WHERE g.device = d.id AND g.to_ns > r.start_ns AND g.from_ns < r.stop_ns
                          AND (g.reason = 'counter_reset' OR d.energy_path = 'integral'))
               OR EXISTS (SELECT 1 FROM session s JOIN session_device sd ON sd.session = s.id
-                         WHERE sd.device = d.id AND d.energy_path = 'integral'
+                         -- A CPU's total restarts with each collector, as an integral does.
+                         WHERE sd.device = d.id AND (d.energy_path = 'integral' OR d.boundary IN ('cpu-package', 'dram'))
                          AND s.start_ns > r.start_ns AND s.start_ns < r.stop_ns)
             THEN NULL ELSE ((b.base - a.base) + (b.rest - a.rest)) / a.per_j END AS energy_j
 FROM run_device rd
