@@ -41,7 +41,7 @@ def _commands(command: Any, path: str) -> dict[str, set[str]]:
         for name, one in inner.items():
             found |= _commands(one, f"{path} {name}")
         return found
-    return {path: {name for p in command.params for name in p.opts if name.startswith("-")}}
+    return {path: {name for p in command.params for name in (*p.opts, *p.secondary_opts) if name.startswith("-")}}
 
 
 COMMANDS = _commands(typer.main.get_command(app), "telemetry")

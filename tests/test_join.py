@@ -343,6 +343,31 @@ def test_a_group_is_named_by_what_people_know_and_by_a_hash_only_where_that_is_a
     assert [g["by"] for g in groups(unnamed)] == [{"model": "m", "environment": e} for e in "efg"]
 
 
+def test_groups_by_a_coarser_name_are_listed_but_unlike_runs_are_never_pooled() -> None:
+    one, two = a_run("m", 9.0), a_run("m", 9.0, batch_size=2)
+    (group,) = groups([one, two], ("model",))
+    assert (group["by"], group["n_runs"], group["rank"]) == ({"model": "m"}, 2, None)
+    assert (group["j_per_output_token"]["mean"], group["metrics"]["j_per_request"]["mean"]) == (None, None)
+    assert "unlike_environments" in group["verdict"]["reasons"]
+    (alike,) = groups([one, one], ("model", "batch_size"))
+    assert (alike["by"], alike["rank"]) == ({"model": "m", "batch_size": 1}, 1)
+    with pytest.raises(UsageError, match="Runs have no colour"):
+        groups([one], ("colour",))
+
+
+def test_groups_can_be_ranked_by_what_is_above_idle() -> None:
+    def run(model: str, gross_j: float, net_j: float | None) -> dict[str, Any]:
+        return a_run(model, gross_j) | {"energy": {"value_j": gross_j, "net_j": net_j}}
+
+    runs = [run("low idle", 900.0 + k, 800.0) for k in range(3)] + [
+        run("high idle", 990.0 + k, 300.0) for k in range(3)
+    ]
+    ranks = {net: {g["by"]["model"]: g["rank"] for g in groups(runs, net=net)} for net in (False, True)}
+    assert ranks == {False: {"low idle": 1, "high idle": 2}, True: {"low idle": 2, "high idle": 1}}
+    assert groups([run("no baseline", 900.0, None)], net=True)[0]["j_per_output_token"]["mean"] is None
+    assert "above idle" in groups(runs, net=True)[0]["j_per_output_token"]["method"]
+
+
 async def answered(recorder: Recorder, prefill_s: float, decode_s: float) -> None:
     """Record two requests, one after the other, of which a simulated GPU hears."""
     async with recorder.run(model="m") as run:

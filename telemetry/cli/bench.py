@@ -30,4 +30,4 @@ def bench(
     if scale is Scale.quick:
         asked = asked.quick()
     settings = load_settings({"store": store, "source": source, "gpus": gpus})
-    show(carry_out(settings, asked, anew=again), form, output, table=to_table, csv=to_csv, md=to_markdown)
+    show(carry_out(settings, asked, again=again), form, output, table=to_table, csv=to_csv, md=to_markdown)

@@ -1,14 +1,17 @@
 """What `run`, `bench` and `demo` share: a plan carried out, with its progress, and the report of its runs."""
 
 import asyncio
+import math
 import signal
 from contextlib import AbstractContextManager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from telemetry.cli.common import say
+from telemetry.errors import RunnerError
 
 if TYPE_CHECKING:
     from telemetry.experiment import Plan
@@ -27,11 +30,11 @@ ScaleOption = Annotated[
 ]
 
 
-def carry_out(settings: "Settings", plan: "Plan", *, anew: bool = True) -> dict[str, Any]:
+def carry_out(settings: "Settings", plan: "Plan", *, again: bool | None = None) -> dict[str, Any]:
     """Carry out a plan and return the report of its runs.
 
-    Without `anew` the last experiment with the same plan goes on where it stopped. Ctrl-C and SIGTERM leave what has
-    been recorded, and say how to go on.
+    again: False goes on where the last experiment with the same plan stopped; True measures anew, and may itself be
+    gone on with; None does neither. Ctrl-C, SIGTERM and an engine that is gone leave what has been recorded.
     """
     from telemetry.experiment import check_setting
 
@@ -39,21 +42,20 @@ def carry_out(settings: "Settings", plan: "Plan", *, anew: bool = True) -> dict[
         check_setting(setting, plan.prompts[setting.prompts])  # before a store is made for nothing
     progress = _Progress(len(plan.slots))
     try:
-        return asyncio.run(_carried_out(settings, plan, anew, progress))
-    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
-        if not anew:
-            say(
-                f"Stopped with {progress.done} of {len(plan.slots)} runs recorded. The same command goes on from there."
-            )
-        if isinstance(stop, KeyboardInterrupt):
-            raise
-        raise typer.Exit(128 + signal.SIGTERM) from None
+        return asyncio.run(_carried_out(settings, plan, again, progress))
+    except (KeyboardInterrupt, asyncio.CancelledError, RunnerError) as stop:
+        if again is not None:
+            command = "The same command without --again" if again else "The same command"
+            say(f"Stopped with {progress.done} of {len(plan.slots)} runs recorded. {command} goes on from there.")
+        if isinstance(stop, asyncio.CancelledError):
+            raise typer.Exit(128 + signal.SIGTERM) from None
+        raise
 
 
-async def _carried_out(settings: "Settings", plan: "Plan", anew: bool, progress: "_Progress") -> dict[str, Any]:
+async def _carried_out(settings: "Settings", plan: "Plan", again: bool | None, progress: "_Progress") -> dict[str, Any]:
     import uuid
 
-    from telemetry.experiment import conduct, digest
+    from telemetry.experiment import alone_on, conduct, digest
     from telemetry.join import load_boards, report
     from telemetry.model import Experiment
     from telemetry.recorder import Recorder
@@ -66,16 +68,17 @@ async def _carried_out(settings: "Settings", plan: "Plan", anew: bool, progress:
     recorder = Recorder(settings.store, source=settings.source, gpus=settings.gpus)
     with progress as bar:
         async with recorder:
-            content = plan.as_json()
-            uid = None if anew else await experiments.last_planned_so(recorder.store, digest(content))
-            if uid:
-                bar.say("This plan was begun before: runs that are recorded are not repeated.")
-            else:
-                uid = uuid.uuid4().hex
-                await recorder.store.write_experiment(
-                    Experiment(uid=uid, name=plan.name, plan=content, plan_hash=digest(content))
-                )
-            uids = await conduct(recorder, plan, experiment=uid, progress=bar.show, say=bar.say)
+            with alone_on(recorder.devices, Path(recorder.settings.runtime_dir)):
+                content = plan.as_json()
+                uid = None if again is not False else await experiments.last_planned_so(recorder.store, digest(content))
+                if uid:
+                    bar.say("This plan was begun before: runs that are recorded are not repeated.")
+                else:
+                    uid = uuid.uuid4().hex
+                    await recorder.store.write_experiment(
+                        Experiment(uid=uid, name=plan.name, plan=content, plan_hash=digest(content))
+                    )
+                uids = await conduct(recorder, plan, experiment=uid, progress=bar.show, say=bar.say)
     async with await open_store(settings.store) as store:
         return await report(store, tuple(uids), boards=load_boards(settings.profile, settings.calibration))
 
@@ -89,7 +92,8 @@ class _Progress(AbstractContextManager["_Progress"]):
 
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        # The pace of the whole experiment: a run may well outlast the half minute that rich looks back.
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=math.inf)
         self._shown = self._bar.add_task("opening", total=total)
         self.done = 0
 

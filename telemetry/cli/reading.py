@@ -90,6 +90,10 @@ def report(
     sum_boundaries: Annotated[
         bool, typer.Option("--sum-boundaries", help="Add up GPU, CPU and memory; else the first of these counts.")
     ] = False,
+    group_by: Annotated[
+        str, typer.Option("--group-by", help="Names separated by commas, such as model,batch_size.")
+    ] = "",
+    net: Annotated[bool, typer.Option("--net/--gross", help="Rank groups by joules above idle, or by all.")] = False,
 ) -> None:
     """Report the energy of runs, with bounds, grade and verdict."""
     from telemetry.join import SHORT, How
@@ -97,10 +101,14 @@ def report(
     if policy not in SHORT:
         raise UsageError(f"There is no policy {policy}. Known are: {', '.join(SHORT)}.")
     how = How(method=method, policy=SHORT[policy], all_boundaries=sum_boundaries)
-    document = _report(tuple(runs or ()), store, how=how)
+    document = _report(tuple(runs or ()), store, how=how, group_by=_names(group_by), net=net)
     _print(document, form, output, figures, store, _of_runs())
     if strict and not all(r["verdict"]["publishable"] for r in document["runs"] if not r["warmup"]):
         raise typer.Exit(3)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _report(uids: tuple[str, ...], store: str | None, **options: Any) -> Any:

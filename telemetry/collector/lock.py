@@ -48,13 +48,7 @@ class DeviceLock:
         Raises CollectorRunning when it is held, naming the holder, and UsageError when the folder of
         locks cannot be used.
         """
-        try:
-            fd = _open_or_make(self._path)
-        except OSError as error:
-            raise UsageError(
-                f"The lock {self._path} cannot be opened: {error.strerror}. "
-                "Set TELEMETRY_RUNTIME_DIR to a folder in which every user of this host may write."
-            ) from error
+        fd = open_lock(self._path)
         try:
             self._lock(fd)
             os.ftruncate(fd, 0)
@@ -138,8 +132,18 @@ def make_runtime_dir(folder: Path) -> None:
         folder.chmod(0o1777)
 
 
+def open_lock(path: Path) -> int:
+    """Open a lock file for all users of the host, making it and its folder where needed. Raises UsageError."""
+    try:
+        return _open_or_make(path)
+    except OSError as error:
+        raise UsageError(
+            f"The lock {path} cannot be opened: {error.strerror}. "
+            "Set TELEMETRY_RUNTIME_DIR to a folder in which every user of this host may write."
+        ) from error
+
+
 def _open_or_make(path: Path) -> int:
-    """Open the lock file for all users of the host, making it and its folder where needed."""
     make_runtime_dir(path.parent)
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:

@@ -1,5 +1,6 @@
 """Experiments: settings, warm-up, baselines, repeats and their order, recorded as runs."""
 
+from telemetry.experiment.alone import alone_on
 from telemetry.experiment.conduct import GATE_TIMEOUT, conduct, record_idle
 from telemetry.experiment.engines import check_setting
 from telemetry.experiment.plan import Gate, Plan, Setting, digest
@@ -12,6 +13,7 @@ __all__ = [
     "Plan",
     "RecordedSink",
     "Setting",
+    "alone_on",
     "check_setting",
     "conduct",
     "digest",

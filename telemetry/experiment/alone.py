@@ -3,27 +3,25 @@
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from telemetry.collector.lock import make_runtime_dir
-from telemetry.errors import CollectorRunning, UsageError
+from telemetry.collector.lock import open_lock
+from telemetry.errors import CollectorRunning
 
 
 @contextmanager
 def alone_on(devices: Sequence[str], runtime_dir: Path) -> Iterator[None]:
     """Hold the devices, by UID, against other experiments of this host; the kernel lets go when the process ends.
 
-    Raises CollectorRunning where another experiment is under way, naming its process.
+    Raises CollectorRunning where another experiment is under way, naming its process, and UsageError when the folder
+    of locks cannot be used.
     """
-    held: list[int] = []
-    try:
-        make_runtime_dir(runtime_dir)
+    with ExitStack() as held:
         for uid in sorted(devices):
-            path = runtime_dir / f"{quote(uid, safe='')}.experiment"
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-            held.append(fd)
+            fd = open_lock(runtime_dir / f"{quote(uid, safe='')}.experiment")
+            held.callback(os.close, fd)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -35,11 +33,3 @@ def alone_on(devices: Sequence[str], runtime_dir: Path) -> Iterator[None]:
             os.ftruncate(fd, 0)
             os.pwrite(fd, str(os.getpid()).encode(), 0)
         yield
-    except OSError as error:
-        raise UsageError(
-            f"The lock {error.filename} cannot be opened: {error.strerror}. "
-            "Set TELEMETRY_RUNTIME_DIR to a folder in which every user of this host may write."
-        ) from error
-    finally:
-        for fd in held:
-            os.close(fd)

@@ -9,11 +9,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 from telemetry.errors import RunnerError
-from telemetry.experiment.alone import alone_on
 from telemetry.experiment.engines import open_engine
 from telemetry.experiment.environment import sha256_of, snapshot
 from telemetry.experiment.gate import wait_until_idle
@@ -23,6 +21,7 @@ from telemetry.join import BASELINE, load_boards
 from telemetry.recorder import Recorder
 from telemetry.runners import Prompt, Runner, RunnerThread
 from telemetry.storage import experiments, reader
+from telemetry.storage.experiments import PlannedRun
 
 Progress = Callable[[int, int, str], None]
 GATE_TIMEOUT = "gate_timeout"
@@ -47,19 +46,18 @@ async def conduct(
     """Carry out what is left of a plan and return the uids of all runs of the experiment, warm-ups too.
 
     Runs that the store has already are not repeated. `progress` is told (measured runs done, in all, what is under
-    way), `say` what a person must know. Raises CollectorRunning where another experiment uses a device, what opening
-    an engine raises, and RunnerError where a run's prompts all fail; the run under way is then recorded as failed.
+    way), `say` what a person must know. Raises what opening an engine raises, and RunnerError where a run's prompts all
+    fail; the run under way is then recorded as failed.
     """
     recorded = await experiments.runs_of(recorder.store, experiment)
     done = {run.position: run for run in recorded if run.status == "ok" and run.position is not None}
     left = [slot for slot in plan.slots if slot.position not in done]
-    passes = {run.settings["setting"]: int(run.settings["passes"]) for run in done.values()}
-    work = _Work(recorder, plan, experiment, progress, say, done=len(done), passes=passes)
-    with alone_on(recorder.devices, Path(recorder.settings.runtime_dir)):
-        for _, same in itertools.groupby(left, key=lambda slot: slot.setting.opened_as()):
-            slots = list(same)
-            async with _engine(functools.partial(opened, slots[0].setting)) as engine:
-                await work.measure(engine, slots)
+    work = _Work(recorder, plan, experiment, progress, say, done.values())
+    for _, same in itertools.groupby(left, key=lambda slot: slot.setting.opened_as()):
+        slots = list(same)
+        work.tell(f"opening {slots[0].setting.name}")
+        async with _engine(functools.partial(opened, slots[0].setting)) as engine:
+            await work.measure(engine, slots)
     progress(len(plan.slots), len(plan.slots), "done")
     return [run.uid for run in await experiments.runs_of(recorder.store, experiment)]
 
@@ -98,27 +96,31 @@ class _Work:
         experiment: str,
         progress: Progress,
         say: Callable[[str], None],
-        *,
-        done: int,
-        passes: dict[str, int],
+        recorded: Collection[PlannedRun],
     ) -> None:
         self._recorder, self._plan, self._experiment = recorder, plan, experiment
         self._progress, self._say = progress, say
-        self._done, self._passes = done, passes
+        self._done = len(recorded)
+        self._passes = {run.settings["setting"]: int(run.settings["passes"]) for run in recorded}
+        self._environments = {run.settings["setting"]: run.environment for run in recorded}
+
+    def tell(self, what: str) -> None:
+        """Say how far the experiment is, and what is under way."""
+        self._progress(self._done, len(self._plan.slots), what)
 
     async def measure(self, engine: _Engine, slots: Sequence[Slot]) -> None:
         """Carry out runs that share an open engine: gate, idle, each setting's warm-up and runs, idle."""
         flags = await self._gate(slots[0].setting)
         await self._idle()
         for setting, its in itertools.groupby(slots, key=lambda slot: slot.setting):
-            self._tell("making prompts")
+            self.tell("making prompts")
             source = self._plan.prompts[setting.prompts]
             prompts = self._plan.scaled(await engine.thread.call(source.make, engine.runner.count_tokens))
             environment = await self._environment(engine, setting)
             about = self._about(engine, setting, environment, flags)
             await self._warm_up(engine, setting, prompts, about)
             for slot in its:
-                self._tell(f"{setting.name}, repeat {slot.repeat}")
+                self.tell(f"{setting.name}, repeat {slot.repeat}")
                 await asyncio.sleep(self._plan.cool_down_s)
                 await self._run(engine, prompts * self._passes[setting.name], slot, about)
                 self._done += 1
@@ -130,9 +132,7 @@ class _Work:
             return ()
         boards = load_boards(recorder.settings.profile, recorder.settings.calibration)
         devices = [d for d in await reader.devices(recorder.store) if d.uid in recorder.devices]
-        why = await wait_until_idle(
-            recorder.store, devices, gate, boards, lambda words: self._tell(f"waiting: {words}")
-        )
+        why = await wait_until_idle(recorder.store, devices, gate, boards, lambda words: self.tell(f"waiting: {words}"))
         if why is None:
             return ()
         self._say(f"The start gate stayed shut for {gate.wait_s:g} s: {why} Going on; runs of {setting.name} say so.")
@@ -140,7 +140,7 @@ class _Work:
 
     async def _idle(self) -> None:
         if self._plan.baseline_s:
-            self._tell(f"idle for {self._plan.baseline_s:g} s")
+            self.tell(f"idle for {self._plan.baseline_s:g} s")
             await record_idle(self._recorder, "B1", self._plan.baseline_s, experiment=self._experiment)
 
     async def _environment(self, engine: _Engine, setting: Setting) -> str:
@@ -154,6 +154,12 @@ class _Work:
         )
         name = digest(found)
         await store.write_environment(name, found)
+        if self._environments.setdefault(setting.name, name) != name:
+            self._environments[setting.name] = name
+            self._say(
+                f"The environment of {setting.name} has changed: its runs until now are not pooled with those that "
+                "follow. To have them all alike, measure anew with --again."
+            )
         return name
 
     def _about(self, engine: _Engine, setting: Setting, environment: str, flags: Collection[str]) -> dict[str, Any]:
@@ -185,7 +191,7 @@ class _Work:
         count, lasted_s = 0, 0.0
         while count < self._plan.warmup or time.monotonic() - began < self._plan.warmup_s:
             count += 1
-            self._tell(f"{setting.name}, warm-up {count}")
+            self.tell(f"{setting.name}, warm-up {count}")
             start = time.monotonic()
             settings = about["settings"] | {"passes": 1}
             run = self._recorder.run(**about | {"settings": settings}, name=f"warm-up {count}", warmup=True)
@@ -210,6 +216,3 @@ class _Work:
         await engine.answer(prompts, sinks)
         if all(sink.error for sink in sinks):
             raise RunnerError(f"No prompt was answered. The first failed so: {sinks[0].error}")
-
-    def _tell(self, what: str) -> None:
-        self._progress(self._done, len(self._plan.slots), what)

@@ -10,6 +10,7 @@ from telemetry.analysis import Arm, arm_interval, ranked, summary
 from telemetry.analysis.bootstrap import t_interval
 from telemetry.analysis.quality import MIN_RUNS
 from telemetry.analysis.statistics import mean_interval
+from telemetry.errors import UsageError
 from telemetry.storage.reader import SETTINGS
 
 Run = Mapping[str, Any]
@@ -28,26 +29,38 @@ MEANS = (
 )  # fmt: skip
 
 
-def groups(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return measured runs of equal settings together, ranked by J/output token; a group of unknowns has no rank."""
+def groups(runs: Sequence[Run], by: Sequence[str] = (), *, net: bool = False) -> list[dict[str, Any]]:
+    """Return measured runs of equal settings together, ranked by J/output token; a group of unknowns has no rank.
+
+    by: what groups share instead. Runs that differ in anything else are listed together and still not pooled: such a
+    group has no J/token and no rank, and says `unlike_environments`. net: joules above the idle power B1.
+    Raises UsageError for a name that runs do not have.
+    """
+    measured = [run for run in runs if run["status"] == "ok" and not run["warmup"]]
+    if unknown := [name for name in by if measured and name not in measured[0]]:
+        raise UsageError(f"Runs have no {unknown[0]}. Group them by names of the report, such as model,batch_size.")
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        if run["status"] == "ok" and not run["warmup"]:
-            members[tuple(run[name] for name in TELLING)].append(run)
-    arms = {settings: arm for settings, some in members.items() if (arm := _arm(some, "j_per_output_token"))}
+    for run in measured:
+        members[tuple(run[name] for name in by or TELLING)].append(run)
+    alike = {settings for settings, some in members.items() if len({tuple(r[n] for n in TELLING) for r in some}) == 1}
+    arms = {
+        settings: arm
+        for settings, some in members.items()
+        if settings in alike and (arm := _arm(some, "j_per_output_token", net=net))
+    }
     places = dict(zip(arms, ranked(list(arms.values())), strict=True))
-    names = _names(members)
+    names = {settings: dict(zip(by, settings, strict=True)) for settings in members} if by else _names(members)
     return [
         {
             "by": names[settings],
             "n_runs": len(some),
             "simulated": any(run["simulated"] for run in some),
             "boundary": some[0]["boundary"],
-            "j_per_output_token": _ranked_by(arms.get(settings)),
-            "metrics": _metrics(some),
+            "j_per_output_token": _ranked_by(arms.get(settings), net=net),
+            "metrics": _metrics(some if settings in alike else []),
             "rank": places[settings].rank if settings in places else None,
             "tied_with": [names[list(arms)[k]] for k in places[settings].tied_with] if settings in places else [],
-            "verdict": _verdict(some),
+            "verdict": _verdict(some, alike=settings in alike),
         }
         for settings, some in members.items()
     ]
@@ -66,22 +79,24 @@ def _names(members: Mapping[tuple[Any, ...], Sequence[Run]]) -> dict[tuple[Any, 
     return names
 
 
-def _arm(runs: Sequence[Run], name: str) -> Arm | None:
+def _arm(runs: Sequence[Run], name: str, *, net: bool = False) -> Arm | None:
     """Return runs as one arm of a comparison; None where one has no energy, or nothing to share it among."""
-    energy, shared = [run["energy"]["value_j"] for run in runs], [RATIOS[name](run) for run in runs]
-    if any(not joules or joules < 0 for joules in energy) or not all(shared):
+    energy = [run["energy"]["net_j" if net else "value_j"] for run in runs]
+    shared = [RATIOS[name](run) for run in runs]
+    if not runs or any(not joules or joules < 0 for joules in energy) or not all(shared):
         return None
     return Arm(energy_j=np.array(energy, dtype=np.float64), tokens=np.array(shared, dtype=np.float64))
 
 
-def _ranked_by(arm: Arm | None) -> dict[str, Any]:
+def _ranked_by(arm: Arm | None, *, net: bool) -> dict[str, Any]:
     likely = arm_interval(arm, seed=SEED) if arm else None
+    method = f"sum of {'joules above idle' if net else 'joules'} / sum of output tokens"
     each = arm.energy_j / arm.tokens if arm else np.empty(0)
     return {
         "mean": arm.value if arm else None,
         "ci_lo": likely and likely.lo,
         "ci_hi": likely and likely.hi,
-        "method": "sum of joules / sum of output tokens" + (f"; 95 % interval: {likely.method}" if likely else ""),
+        "method": method + (f"; 95 % interval: {likely.method}" if likely else ""),
         "p50": summary(each).p50,
         "n": len(each),
     }
@@ -113,9 +128,9 @@ def _value(run: Run, name: str) -> float | None:
     return value
 
 
-def _verdict(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return whether the runs together may be published: each of them, and enough of them."""
-    few = ["too_few_runs"] if len(runs) < MIN_RUNS else []
+def _verdict(runs: Sequence[Run], *, alike: bool) -> dict[str, Any]:
+    """Return whether the runs together may be published: each of them, enough of them, and all of one setting."""
+    few = ["too_few_runs"] * (len(runs) < MIN_RUNS) + ["unlike_environments"] * (not alike)
     each = [reason for run in runs for reason in run["verdict"]["reasons"] if reason != "too_few_runs"]
     reasons = list(dict.fromkeys(few + each))
     return {"publishable": not reasons, "reasons": reasons}

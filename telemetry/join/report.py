@@ -48,6 +48,8 @@ async def report(
     *,
     boards: Boards,
     how: How | None = None,
+    group_by: Sequence[str] = (),
+    net: bool = False,
     with_requests: bool = False,
     progress: Progress = _silent,
 ) -> dict[str, Any]:
@@ -55,7 +57,7 @@ async def report(
 
     Results that are not kept yet are worked out and, where the store may be written, kept; worked out in another way
     than by default, all are, and none is kept. Baselines are reported when named. with_requests: list each run's
-    requests too. `progress` is told (runs done, runs in all). Raises TraceError for a uid that no run has, UsageError
+    requests too. group_by, net: see `groups`. `progress` is told (runs done, runs in all). Raises TraceError for a uid that no run has, UsageError
     for a method that does not exist.
     """
     every, asked = await _asked(store, uids)
@@ -78,7 +80,7 @@ async def report(
         "generated": iso(store.clock.now_ns() + store.clock.offset_ns()),
         "version": metadata.version("telemetry"),
         "runs": documents,
-        "groups": groups(documents),
+        "groups": groups(documents, group_by, net=net),
     }
 
 

@@ -17,6 +17,7 @@ class PlannedRun:
     position: int | None
     status: str
     settings: Mapping[str, Any]
+    environment: str | None
 
 
 async def last_planned_so(store: Store, plan_hash: str) -> str | None:
@@ -30,13 +31,13 @@ async def last_planned_so(store: Store, plan_hash: str) -> str | None:
 async def runs_of(store: Store, experiment: str) -> list[PlannedRun]:
     """Return an experiment's runs in the order in which they began; baselines are none."""
     found = await store.fetch(
-        "SELECT uid, position, status, settings FROM run "
+        "SELECT uid, position, status, settings, environment FROM run "
         "WHERE experiment = ? AND runner <> 'baseline' ORDER BY start_ns",
         (experiment,),
     )
     return [
-        PlannedRun(uid=uid, position=position, status=status, settings=orjson.loads(settings))
-        for uid, position, status, settings in found
+        PlannedRun(uid=uid, position=position, status=status, settings=orjson.loads(settings), environment=environment)
+        for uid, position, status, settings, environment in found
     ]
 
 
