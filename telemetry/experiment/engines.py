@@ -38,8 +38,6 @@ def check_setting(setting: Setting, prompts: PromptSet) -> None:
             "Leave `replay` away, or measure through openai."
         )
     if setting.engine == "llama":
-        if not Path(setting.model).exists():
-            raise UsageError(f"There is no model file {setting.model}. Name a GGUF file.")
         check_gguf(Path(setting.model))
     if setting.engine == "openai":
         open_engine(setting).close()

@@ -44,7 +44,7 @@ async def _not_idle(store: Store, device: StoredDevice, gate: Gate, boards: Boar
     board = await board_of(store, device, boards)
     _, power_w = await power_by_second(store, device, board, from_ns, to_ns)
     known_w = power_w[np.isfinite(power_w)]
-    if len(known_w) < gate.for_s - 1:
+    if len(known_w) < max(1.0, gate.for_s - 1):
         return f"{device.name} has been read for less than {gate.for_s:g} s."
     if np.ptp(known_w) > gate.within_w:
         return (

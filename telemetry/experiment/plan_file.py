@@ -1,6 +1,7 @@
 """A plan as a TOML file: models × quantisations × batch sizes × concurrencies × prompt sets."""
 
 import itertools
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -44,7 +45,7 @@ def _plan(content: dict[str, Any], path: Path) -> Plan:
     sets, tables = content.pop("prompts", None), content.pop("setting", None)
     if not isinstance(sets, dict) or not sets or not all(isinstance(some, dict) for some in sets.values()):
         raise UsageError("it has no prompts. Give at least one table [prompts.NAME].")
-    if not isinstance(tables, list) or not tables:
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise UsageError("it has no setting. Give at least one table [[setting]].")
     values = {**DEFAULTS, **_checked("", content, {key: type(value) for key, value in DEFAULTS.items()})}
     if values["order"] not in ORDERS:
@@ -75,6 +76,8 @@ def _settings(where: str, table: Mapping[str, Any], prompts: Mapping[str, Prompt
     axes = {"prompts": list(prompts), "model": ["none"]} | {
         key: value if isinstance(value, list) else [value] for key, value in table.items()
     }
+    if empty := [key for key, values in axes.items() if not values]:
+        raise UsageError(f"{where}{empty[0]} is an empty list, which leaves nothing to measure. Fill it.")
     found = []
     for choice in itertools.product(*axes.values()):
         one = _checked(where, dict(zip(axes, choice, strict=True)), {**_COMMON, **OPTIONS[engine]})
@@ -99,7 +102,7 @@ def _checked(where: str, content: Any, kinds: Mapping[str, type]) -> dict[str, A
             raise UsageError(f"{where}{key} is no key here. Known are {', '.join(kinds)}.")
         kind = kinds[key]
         fits = type(value) is kind or (kind is float and type(value) is int)
-        if not fits or (kind in (int, float) and value < 0 and key != "gpu_layers"):
+        if not fits or (kind in (int, float) and not 0 <= value < math.inf and key != "gpu_layers"):
             raise UsageError(f"{where}{key} is {value!r}, which is no {kind.__name__} of 0 or more. Mend it.")
         if key in ("repeat", "batch_size", "concurrency") and value < 1:
             raise UsageError(f"{where}{key} is {value}. Give 1 or more.")
@@ -107,14 +110,20 @@ def _checked(where: str, content: Any, kinds: Mapping[str, type]) -> dict[str, A
 
 
 def _from_folder(setting: Setting, folder: Path) -> Setting:
-    local = folder / setting.model
-    return replace(setting, model=str(local)) if setting.engine != "openai" and local.exists() else setting
+    """Return a setting with its file's whole path, so that a plan of the same words elsewhere is another plan."""
+    local = folder.resolve() / setting.model
+    is_file = setting.engine == "llama" or (setting.engine == "transformers" and local.exists())
+    return replace(setting, model=str(local)) if is_file else setting
 
 
 def _named(settings: Iterable[Setting]) -> tuple[Setting, ...]:
     """Return settings named by what tells them apart. Raises UsageError where two are alike."""
     some = list(settings)
-    each = [_parts(setting) for setting in some]
+    files = {setting.model for setting in some if setting.engine == "llama"}
+    short = {model: Path(model).stem for model in files}
+    if len(set(short.values())) < len(files):  # of one name in several folders
+        short = {}
+    each = [_parts(setting, short.get(setting.model, setting.model)) for setting in some]
     telling = [key for key in dict.fromkeys(k for parts in each for k in parts) if len({p.get(key) for p in each}) > 1]
     names = [" ".join(parts[key] for key in telling if key in parts) or parts["model"] for parts in each]
     if len(set(names)) < len(names):
@@ -123,11 +132,11 @@ def _named(settings: Iterable[Setting]) -> tuple[Setting, ...]:
     return tuple(replace(setting, name=name) for setting, name in zip(some, names, strict=True))
 
 
-def _parts(setting: Setting) -> dict[str, str]:
+def _parts(setting: Setting, model: str) -> dict[str, str]:
     """Return what a setting is, piece by piece, as its name has it."""
     return {
         "engine": setting.engine,
-        "model": Path(setting.model).stem if setting.engine == "llama" else setting.model,
+        "model": model,
         "prompts": setting.prompts,
         "batch_size": f"batch {setting.batch_size}",
         "concurrency": f"concurrency {setting.concurrency}",

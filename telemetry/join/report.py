@@ -57,8 +57,8 @@ async def report(
 
     Results that are not kept yet are worked out and, where the store may be written, kept; worked out in another way
     than by default, all are, and none is kept. Baselines are reported when named. with_requests: list each run's
-    requests too. group_by, net: see `groups`. `progress` is told (runs done, runs in all). Raises TraceError for a uid that no run has, UsageError
-    for a method that does not exist.
+    requests too. group_by, net: see `groups`. `progress` is told (runs done, runs in all). Raises TraceError for a
+    uid that no run has, UsageError for a method or a name that does not exist.
     """
     every, asked = await _asked(store, uids)
     analyst = await _analyst(store, every, boards, how or How())
