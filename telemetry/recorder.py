@@ -86,9 +86,9 @@ class Recording:
             follower.append(kind, key)
 
     async def flush(self) -> None:
-        """Write what has come since the last flush; what the store does not take now stays for the next."""
+        """Write what has come of begun runs; what the store does not take now stays for the next flush."""
         async with self._flushing:
-            taken = [(request, *request.pending()) for request in self._open]
+            taken = [(request, *request.pending()) for request in self._open if self.store.knows(request.run)]
             if taken:
                 chunks = [chunk for _, _, some, _ in taken for chunk in some]
                 await self.store.write_events([row for _, row, _, _ in taken], chunks)
@@ -377,6 +377,7 @@ class RequestRecorder:
     def start(self, mono_ns: int | None = None) -> None:
         """The prefill begins."""
         self._started = mono_ns or time.monotonic_ns()
+        self._submitted = min(self._submitted, self._started)  # a runner may take the stamp before it tells of it
         self._recorder.tell("start", self._key)
 
     def prompt(self, *, input_tokens: int, cached_tokens: int | None) -> None:

@@ -77,6 +77,20 @@ def test_warm_ups_failed_runs_and_those_without_energy_count_on_no_side() -> Non
         compare_sides(side("A", more), b)
 
 
+def test_a_run_is_never_compared_with_itself() -> None:
+    a, b = both(1.0)
+    with pytest.raises(TraceError, match=r"^run0, run10, .* would be compared with itself"):
+        compare_sides(a, a)
+    with pytest.raises(TraceError, match=r"^run1 would be compared with itself"):
+        compare_sides(a, b, again=side("again", b.runs[:1]))
+
+
+def test_whole_runs_are_compared_by_energy_only_where_each_answered_as_much() -> None:
+    a, b = both(1.0, requests={"ok": 8, "failed": 0})
+    assert "energy_j" not in compare_sides(a, b)["quantities"]
+    assert "j_per_request" in compare_sides(a, b)["quantities"]
+
+
 def test_runs_of_unlike_settings_are_never_pooled_and_what_differs_is_named() -> None:
     a, b = both(1.0)
     with pytest.raises(TraceError, match=r"^A holds runs that differ in batch_size, .*batch_size is 1 or 4"):

@@ -1,6 +1,8 @@
 """Experiments: what a plan says, what its runs were, and what is left after one was cut short."""
 
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import orjson
 import pytest
 from stored import rows
 
+from telemetry.cli.experiments import _Progress
 from telemetry.errors import CollectorRunning, RunnerError, UsageError
 from telemetry.experiment import Gate, Plan, Setting, check_setting, conduct, digest, read_plan
 from telemetry.experiment.alone import alone_on
@@ -109,12 +113,12 @@ def test_quantisations_stand_in_the_model_s_name_and_paths_start_from_the_plan(t
     )
     found = read_plan(written(tmp_path, text)).settings
     assert [(s.model, s.batch_size) for s in found] == [
-        ("m-q4.gguf", 1),
-        ("m-q4.gguf", 4),
+        (str(tmp_path / "m-q4.gguf"), 1),
+        (str(tmp_path / "m-q4.gguf"), 4),
         (str(tmp_path / "m-q8.gguf"), 1),
         (str(tmp_path / "m-q8.gguf"), 4),
     ]
-    with pytest.raises(UsageError, match=r"no model file m-q4\.gguf"):
+    with pytest.raises(UsageError, match=r"no model file .*/m-q4\.gguf"):
         check_setting(found[0], prompt_texts("One"))
 
 
@@ -128,6 +132,9 @@ def test_quantisations_stand_in_the_model_s_name_and_paths_start_from_the_plan(t
         ("warmup_s = 0", "warmup_s = 0\norder = 'random'", "order is 'random'. Give one of abba, shuffled"),
         ("gate = false", "gate = {wait = 3}", r"\[gate\]: wait is no key here"),
         ("gate = false", "gate = true", r"\[gate\]: it is no table"),
+        ("warmup_s = 0", "warmup_s = inf", "warmup_s is inf, which is no float"),
+        ("warmup_s = 0", "warmup_s = nan", "warmup_s is nan, which is no float"),
+        ('prompts = "short"', "prompts = []", r"\[\[setting\]\] 2: prompts is an empty list"),
         ('engine = "stand-in"', 'engine = "vllm"', r"\[\[setting\]\] 1: engine is 'vllm'. Give one of llama, "),
         ("token_interval_s = 0.02", "speed = 2", r"\[\[setting\]\] 2: speed is no key here"),
         ("token_interval_s = 0.02", "token_interval_s = 0.01", r"two settings are alike \(stand-in|two settings are"),
@@ -148,6 +155,37 @@ def test_a_plan_that_says_what_no_plan_says_is_refused_by_table_and_key(
     with pytest.raises(UsageError, match=words) as refused:
         read_plan(path)
     assert str(path) in str(refused.value)
+
+
+def test_a_setting_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Give at least one table \[\[setting\]\]"):
+        read_plan(written(tmp_path, "setting = [1]\n" + PLAN.partition("[[setting]]")[0]))
+
+
+def test_equal_words_in_two_folders_are_two_plans_and_one_plan_from_wherever_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PLAN.partition("[[setting]]")[0] + '[[setting]]\nengine = "llama"\nmodel = "m.gguf"\nprompts = "short"\n'
+    hashes = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        written(folder, text)
+        for place, path in ((folder, "plan.toml"), (tmp_path, f"{name}/plan.toml"), (folder, f"../{name}/plan.toml")):
+            monkeypatch.chdir(place)
+            hashes.append(digest(read_plan(Path(path)).as_json()))
+    one, two = hashes[0], hashes[3]
+    assert one != two
+    assert hashes == [one, one, one, two, two, two]
+
+
+def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    text = PLAN.partition("[[setting]]")[0] + (
+        '[[setting]]\nengine = "llama"\nmodel = "{quantisation}/m.gguf"\nquantisation = ["q4", "q8"]\n'
+        'prompts = "short"\n'
+    )
+    found = read_plan(written(tmp_path, text)).settings
+    assert [s.name for s in found] == [str(tmp_path / "q4/m.gguf"), str(tmp_path / "q8/m.gguf")]
 
 
 def test_runs_of_a_length_need_a_warm_up_to_find_it() -> None:
@@ -196,6 +234,7 @@ async def test_each_setting_is_warmed_up_and_measured_in_its_turn(tmp_path: Path
     assert [orjson.loads(about)["setting"] for *_, about in found] == ["a", "a", "b", "b", "b", "a", "a"]
     assert len(uids) == 7
     assert rows(path, "SELECT count(*), sum(output_tokens) FROM request") == [(14, 56)]
+    assert rows(path, "SELECT count(*) FROM request WHERE submitted_ns > started_ns") == [(0,)]
 
 
 async def test_a_run_goes_through_its_prompts_until_it_is_long_enough_and_each_repeat_alike(tmp_path: Path) -> None:
@@ -245,6 +284,34 @@ def test_another_model_file_driver_or_prompt_is_another_environment(tmp_path: Pa
     hashes = [environment(), environment("t"), environment(n=2), environment(driver="2")]
     assert len(set(hashes)) == 4
     assert environment() == hashes[0]
+
+
+def test_a_model_s_file_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    before, stamps = sha256_of(file), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_bytes(b"two")
+    os.utime(file, ns=(stamps[0], stamps[1] + 1))
+    after = sha256_of(file)
+    assert after != before
+    file.write_bytes(b"six")  # what nobody can see from outside
+    os.utime(file, ns=(stamps[0], stamps[1] + 1))
+    assert sha256_of(file) == after
+
+
+async def test_an_environment_that_changes_within_an_experiment_is_said_aloud(tmp_path: Path) -> None:
+    class Newer(StandInRunner):
+        def describe(self) -> RunnerInfo:
+            return replace(super().describe(), engine_version="2")
+
+    path, words = tmp_path / "t.db", list[str]()
+    with pytest.raises(RunnerError):
+        await carried_out(path, plan(repeat=3), opened=lambda _: Dying(answers=2), say=words.append)
+    assert words == []
+    quick = {"prefill_s_per_token": 0.0, "token_interval_s": 0.0}
+    await carried_out(path, plan(repeat=3), opened=lambda _: Newer(**quick), say=words.append)
+    (said,) = words
+    assert said.startswith("The environment of one has changed: its runs until now are not pooled")
 
 
 class Dying(StandInRunner):
@@ -303,10 +370,27 @@ def test_two_experiments_do_not_share_a_device(tmp_path: Path) -> None:
         pass
 
 
+def test_what_goes_wrong_on_a_held_device_is_not_taken_for_its_lock(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="the model"), alone_on(["GPU-1"], tmp_path):
+        raise FileNotFoundError("the model")
+
+
+def test_every_user_of_a_host_can_open_the_lock_of_an_experiment(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with alone_on(["GPU-1"], tmp_path):
+            pass
+    finally:
+        os.umask(before)
+    (lock,) = tmp_path.iterdir()
+    assert lock.stat().st_mode & 0o777 == 0o666
+
+
 @pytest.mark.parametrize(
     ("gate", "said"),
     [
         (Gate(for_s=1.5, wait_s=30.0), None),
+        (Gate(for_s=0.0, wait_s=0.0), "has been read for less than"),
         (Gate(for_s=1.5, wait_s=0.0, below_c=1.0), r"has been read for less than|°C; it must be below 1 °C"),
     ],
 )
@@ -323,6 +407,7 @@ async def test_the_start_gate_opens_on_an_idle_gpu_and_says_aloud_when_it_does_n
         assert flags == '["gate_timeout"]'
         (only,) = words
         assert "stayed shut for 0 s" in only
+        assert re.search(said, only)
 
 
 # The command.
@@ -380,6 +465,28 @@ def test_a_finished_bench_shows_its_report_again_and_measures_anew_only_when_ask
     assert bench(tmp_path, "--again") == 0
     assert len(rows(tmp_path / "t.db", "SELECT uid FROM experiment")) == 2
     assert len(measured(tmp_path)) == 6
+
+
+def test_a_bench_that_is_refused_leaves_no_experiment_to_go_on_with(tmp_path: Path, runtime_dir: Path) -> None:
+    written(tmp_path, PLAN.replace("repeat = 3", "repeat = 1"))
+    assert bench(tmp_path) == 0
+    (device,) = rows(tmp_path / "t.db", "SELECT uid FROM device")
+    with alone_on(device, runtime_dir):
+        assert bench(tmp_path, "--again") == 1
+    assert len(rows(tmp_path / "t.db", "SELECT uid FROM experiment")) == 1
+
+
+def test_the_time_left_is_told_however_long_a_run_lasts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = 0.0
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich.console.monotonic", lambda: now_s)
+    with _Progress(4) as bar:
+        for done in (1, 2):
+            now_s += 100.0
+            bar.show(done, 4, "at work")
+    assert "0:03:20" in capsys.readouterr().err
 
 
 def test_a_first_look_is_never_publishable(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ async def _serve(settings: Settings, url: str, host: str, port: int, name: str, 
     upstream = Upstream.of(url)
     with listen(host, port) as listening:
         address, bound = listening.getsockname()[:2]
+        address = f"[{address}]" if ":" in address else address
 
         def ready() -> None:
             say(f"Recording into {recorder.store.path} what passes to {upstream.url}.")

@@ -1,5 +1,6 @@
 """What a run ran in, as far as it may change the result: kept under a hash, and never pooled with another."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -12,7 +13,6 @@ from telemetry.experiment.plan import Setting
 from telemetry.runners import RunnerInfo
 
 LIBRARIES = ("llama-cpp-python", "torch", "transformers", "accelerate", "httpx", "nvidia-ml-py")
-PIECE = 1 << 20
 
 
 def snapshot(
@@ -50,19 +50,27 @@ def snapshot(
 def sha256_of(model: Path | None) -> str | None:
     """Return the SHA-256 of a model's file, or of all files in its folder with their names; None without one.
 
-    Reads all of it: some seconds for each 10 GB.
+    Reads all of it, some seconds for each 10 GB; again only where a file's size or time has changed.
     """
     if model is None:
         return None
+    if not model.is_dir():
+        return _sha256(model, *_seen(model))
     found = hashlib.sha256()
-    for path in sorted(model.rglob("*")) if model.is_dir() else [model]:
-        if path.is_file():
-            if model.is_dir():
-                found.update(str(path.relative_to(model)).encode())
-            with path.open("rb") as file:
-                while piece := file.read(PIECE):
-                    found.update(piece)
+    for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        found.update(f"{path.relative_to(model)}\0{_sha256(path, *_seen(path))}\0".encode())
     return found.hexdigest()
+
+
+def _seen(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+@functools.cache  # an order by turns opens the same files once a repeat
+def _sha256(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(name: str) -> str | None:

@@ -83,7 +83,10 @@ class Side:
         """
         kept = [run for run in self.runs if run["status"] == "ok" and not run["warmup"] and (_energy(run) or 0) > 0]
         if not kept:
-            raise TraceError(f"{self.label} has no measured run that ended well and has an energy. Measure it first.")
+            raise TraceError(
+                f"{self.label} has no measured run that ended well and has an energy; warm-ups are none. "
+                "Name others, or measure it first."
+            )
         unlike = {name: sorted({str(run.get(name)) for run in kept}) for name in ALIKE}
         unlike = {name: values for name, values in unlike.items() if len(values) > 1}
         if unlike:
@@ -110,17 +113,19 @@ def compare_sides(a: Side, b: Side, *, again: Side | None = None, limits: Sequen
 
     again: runs of A's setting once more, whose difference from A is taken for noise. limits: such as
     `j_per_token>+5%`, which breaks where B's is above A's by more and the difference is told from none.
-    Raises TraceError where a side is not of one setting, UsageError for a limit that is none.
+    Raises TraceError where a side is not of one setting or shares a run with another, UsageError for a limit that is
+    none.
     """
     of_a, of_b = a.counted(), b.counted()
     of_again = again.counted() if again else None
+    _check_apart(of_a, of_b, of_again or ())
     asked = [_limit(text) for text in limits]
     boards = [{device["uid"] for device in runs[0]["devices"]} for runs in (of_a, of_b)]
     calibration = 0.0 if boards[0] == boards[1] else BOARDS_APART
     found: dict[str, tuple[Comparison, Arm, Arm]] = {}
     for name, quantity in QUANTITIES.items():
         arm_a, arm_b = _arm(of_a, quantity), _arm(of_b, quantity)
-        if arm_a is None or arm_b is None:
+        if arm_a is None or arm_b is None or (name == "energy_j" and not _equal_work(of_a, of_b)):
             continue
         spare = of_again and _arm(of_again, quantity)
         found[name] = (
@@ -156,6 +161,20 @@ def compare_sides(a: Side, b: Side, *, again: Side | None = None, limits: Sequen
         "verdict": {"publishable": not reasons, "reasons": list(reasons)},
         "limits": [_checked(*one, quantities) for one in asked],
     }
+
+
+def _check_apart(*sides: Sequence[Run]) -> None:
+    """Raise TraceError where a run is on two sides: what is compared with itself differs by nothing."""
+    uids = [str(run["run"]) for runs in sides for run in runs]
+    if twice := sorted({uid for uid in uids if uids.count(uid) > 1}):
+        raise TraceError(
+            f"{', '.join(uid[:8] for uid in twice)} would be compared with itself. Name each run on one side alone."
+        )
+
+
+def _equal_work(*sides: Sequence[Run]) -> bool:
+    """Tell whether every run answered as many requests, so that whole runs can be compared."""
+    return len({run["requests"]["ok"] for runs in sides for run in runs}) == 1
 
 
 def _arm(runs: Sequence[Run], quantity: Quantity) -> Arm | None:

@@ -48,7 +48,7 @@ class Message:
     def heads(self, data: bytes) -> Iterator[tuple[Head, bytes]]:
         """Yield each head that these bytes complete, as read and as it came; the last one is the message's own."""
         self._unread = (self._unread + data).lstrip(b"\r\n")
-        while self.head is None and (end := _BLANK_LINE.search(self._unread)):
+        while self.head is None and (end := _BLANK_LINE.search(self._unread, 0, LONGEST_HEAD)):
             raw, self._unread = self._unread[: end.end()], self._unread[end.end() :]
             self._parser.receive_data(raw)
             event = self._parser.next_event()
@@ -146,6 +146,10 @@ def refused(request: h11.Request) -> tuple[int, str] | None:
         return 400, "This proxy stands before one server: give it as the client's base URL, not as an HTTP proxy."
     if upgrade is not None and upgrade.lower() != b"h2c":  # an offer that every server may pass over
         return 501, "This proxy passes on HTTP/1.1 requests alone and upgrades no connection. Ask the server itself."
+    names = {name for name, _ in request.headers}
+    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version < b"1.1"):
+        # The server could see its end elsewhere, and take the rest for a request of its own.
+        return 400, "It is not clear where the request ends. Give it Content-Length or, in HTTP/1.1, Transfer-Encoding."
     return None
 
 
@@ -176,6 +180,11 @@ def refusal(status: int, words: str, record: bytes | None = None) -> bytes:
     head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\nContent-Type: application/json\r\n"
     head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return to_client(head.encode(), record) + body
+
+
+def fault(error: h11.RemoteProtocolError) -> str:
+    """Return what is wrong with a message, without the bytes that show it: a prompt or a key may be in them."""
+    return str(error).partition(": bytearray(")[0]
 
 
 def header(head: Head, name: bytes) -> bytes | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import h11
 
-from telemetry.proxy.framing import Message, Upstream, refusal, refused, to_client, to_server
+from telemetry.proxy.framing import Message, Upstream, fault, refusal, refused, to_client, to_server
 from telemetry.proxy.record import Record, is_recorded
 from telemetry.proxy.runs import Runs
 
@@ -74,10 +74,11 @@ class Link(asyncio.Protocol):
         try:
             self._pass_on_request(data)
         except h11.RemoteProtocolError as error:
-            self._break(error.error_status_hint, f"The request is none that HTTP/1.1 knows: {error}.")
+            self._break(error.error_status_hint, f"The request is none that HTTP/1.1 knows: {fault(error)}.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has hung up, or was."""
+        self._closing = True
         self._house.links.discard(self)
         if self._connecting is not None:
             self._connecting.cancel()
@@ -192,7 +193,7 @@ class Link(asyncio.Protocol):
                 return
             pieces = answer.body(data)
         except h11.RemoteProtocolError as error:
-            self._break(502, f"The server's answer is none that HTTP/1.1 knows: {error}.")
+            self._break(502, f"The server's answer is none that HTTP/1.1 knows: {fault(error)}.")
             return
         if self._record is not None:
             if first:
@@ -242,9 +243,8 @@ class Link(asyncio.Protocol):
         if self._closing or self.is_idle:
             self._client.abort()
         else:
-            self._break(
-                504, f"Nothing came from the server for {timeout_s:g} s. Look into its log, or raise --timeout."
-            )
+            words = f"No byte went either way for {timeout_s:g} s. Look into the server's log, or raise --timeout."
+            self._break(504, words)
 
     def stop(self, words: str) -> None:
         """End at once."""

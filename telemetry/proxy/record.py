@@ -34,7 +34,7 @@ class Record:
     def __init__(self, runs: Runs, request: h11.Request, mono_ns: int) -> None:
         self._runs, self._arrived_ns = runs, mono_ns
         label = header(request, RUN_HEADER)
-        self._label = None if label is None else label.decode("latin-1")
+        self._label = None if label is None else label.decode(errors="replace")
         told = [value.decode("latin-1").split() for key, value in request.headers if key in _SECRETS]
         self._secrets = [words[-1] for words in told if words]
         self._asked, self._answered = _Copy(), _Copy()

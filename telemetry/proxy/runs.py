@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from telemetry.errors import StoreBusy, StoreError
@@ -21,7 +21,6 @@ class ProxyRun(RunRecorder):
         super().__init__(recorder, about | {"start_ns": recorder.store.clock.at(begin_ns)})
         self._end_ns = begin_ns
         self._under_way = 0
-        self._waiting: list[RequestRecorder] | None = []  # for the run's own row; None: it is written
 
     @property
     def next_number(self) -> int:
@@ -32,9 +31,6 @@ class ProxyRun(RunRecorder):
         """Return the run's next request. Tell `done` when it has ended."""
         request = super().request(input_tokens=input_tokens)
         self._under_way += 1
-        if self._waiting is not None:
-            self._recorder._open.remove(request)
-            self._waiting.append(request)
         return request
 
     def done(self, mono_ns: int) -> None:
@@ -42,14 +38,19 @@ class ProxyRun(RunRecorder):
         self._under_way -= 1
         self._end_ns = max(self._end_ns, mono_ns)
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the store has the run's start."""
+        return self._recorder.store.knows(self.uid)
+
     def is_idle(self, now_ns: int) -> bool:
         """Whether the run has had no request for so long that it is over."""
-        return not self._under_way and self._waiting is None and now_ns - self._end_ns > IDLE_NS
+        return not self._under_way and self.is_written and now_ns - self._end_ns > IDLE_NS
 
     async def begin(self) -> None:
         """Write the run's start, trying again while the store takes nothing."""
         trouble = None
-        while self._waiting is not None:
+        while not self.is_written:
             try:
                 await self.__aenter__()
             except (StoreBusy, StoreError) as error:
@@ -57,9 +58,6 @@ class ProxyRun(RunRecorder):
                     log.warning("%s The run waits in memory and is tried again.", error)
                 trouble = str(error)
                 await asyncio.sleep(FLUSH_S)
-            else:
-                self._recorder._open += self._waiting
-                self._waiting = None
 
     def finish(self) -> None:
         """End the run where its last request ended."""
@@ -94,11 +92,14 @@ class Runs:
             if run.is_idle(now_ns):
                 self._open.pop(key).finish()
 
-    async def close(self) -> None:
-        """Close all runs. Raises StoreBusy where the store does not take the start of one."""
+    async def close(self) -> int:
+        """Close all runs; return how many are lost, the start of which the store has not taken for so long."""
+        late: Collection[asyncio.Task[None]] = ()
         if self._beginning:
-            await asyncio.wait(self._beginning, timeout=PATIENCE_S)
-        if self._beginning:
-            raise StoreBusy(f"The store took no run for {PATIENCE_S:g} s. Its requests are lost; look at its disk.")
-        while self._open:
-            self._open.popitem()[1].finish()
+            _, late = await asyncio.wait(self._beginning, timeout=PATIENCE_S)
+        for task in late:
+            task.cancel()
+        for run in self._open.values():
+            if run.is_written:
+                run.finish()
+        return len(late)

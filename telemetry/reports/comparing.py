@@ -13,8 +13,7 @@ from telemetry.reports.wording import SIMULATED, format_number, interval, printa
 Document = Mapping[str, Any]
 
 _EFFECTS: Fields = {
-    "quantity": lambda one: printable(one["quantity"]),
-    "unit": lambda one: printable(one["unit"]),
+    "quantity": lambda one: f"{printable(one['quantity'])}, {printable(one['unit'])}",
     "A": lambda one: interval(*(one["a"][key] for key in ("value", "ci_lo", "ci_hi"))),
     "B": lambda one: interval(*(one["b"][key] for key in ("value", "ci_lo", "ci_hi"))),
     "B against A": lambda one: _percent(one["ratio"], one["ratio_lo"], one["ratio_hi"]),
@@ -24,9 +23,10 @@ _EFFECTS: Fields = {
 }
 _DIFFERS: Fields = {
     "what differs": lambda one: printable(one["what"]),
-    "A": lambda one: printable(one["a"]),
-    "B": lambda one: printable(one["b"]),
+    "in A": lambda one: printable(one["a"]),
+    "in B": lambda one: printable(one["b"]),
 }
+_STACKS = (("quantity",), ("A", "B"), ("B against A",), ("p (Holm)", "smallest effect"), ("B is",))
 _CSV = (
     *("quantity", "unit", "a", "a_ci_lo", "a_ci_hi", "a_n", "b", "b_ci_lo", "b_ci_hi", "b_n"),
     *("ratio", "ratio_lo", "ratio_hi", "method", "p", "p_holm", "p_equivalent", "detectable", "calibration", "floor"),
@@ -41,7 +41,7 @@ def compare_table(document: Document, console: Console) -> None:
         console.print(Text(line))
     if document["differs"]:
         console.print(entries_table(document["differs"], _DIFFERS))
-    console.print(entries_table(_effects(document), _EFFECTS))
+    console.print(entries_table(_effects(document), _EFFECTS, _STACKS))
     for line in _notes(document):
         console.print(Text(line))
 

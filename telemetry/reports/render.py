@@ -117,6 +117,11 @@ _FOLDED = {
     "grade",
     "kind",
     "status",
+    "quantity",
+    "B is",
+    "what differs",
+    "in A",
+    "in B",
 }
 
 

@@ -312,6 +312,10 @@ class Store:
         """Move what is committed from the log into the file, as far as readers allow."""
         await self.fetch("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def knows(self, run: str) -> bool:
+        """Whether the start of the run with this UID has been written, by this process."""
+        return run in self._runs
+
     async def start_run(self, run: Run) -> None:
         """Write a run's start; its devices must be registered."""
         async with self._transaction() as c:
