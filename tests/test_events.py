@@ -187,6 +187,7 @@ async def test_pieces_of_text_that_nobody_counted_are_no_tokens(runtime_dir: Pat
 # Bad lines.
 
 T = 10**18  # as CLOCK_MONOTONIC, in some decades
+DEEP = b"[" * 500 + b"]" * 500
 REFUSALS: list[tuple[dict[str, Any] | bytes, str | None]] = [
     (b"no json\n", "is no JSON"),
     (b"[1]\n", "is no object"),
@@ -199,6 +200,8 @@ REFUSALS: list[tuple[dict[str, Any] | bytes, str | None]] = [
     (event("token"), "token has no 'request'"),
     (event("run_start", "s", batch_size=True), "'batch_size' of run_start is true, which is not a whole number"),
     (event("run_start", "s", settings=[]), "is not an object"),
+    (b'{"event":"run_start","run":"s","settings":{"a":' + DEEP + b"}}\n", "not an object of at most 100 levels"),
+    (b'{"event":"run_start","run":"s","model":' + DEEP + b"}\n", "'model' of run_start is […], which is not a text"),
     (event("run_start", "s", model="x" * 100), None),
     (event("run_start", ""), "not a text that is not empty"),
     (event("token", request=1, n=0), "from 1 to 10000, or null"),

@@ -30,7 +30,7 @@ from scripted_server import (
     usage,
 )
 
-from telemetry.errors import StoreBusy
+from telemetry.errors import StoreBusy, UserError
 from telemetry.proxy import record, runs, server
 from telemetry.storage.store import Store
 
@@ -113,11 +113,11 @@ async def test_other_requests_pass_and_are_not_recorded(tmp_path: Path) -> None:
 async def test_a_run_has_the_requests_of_one_label_and_one_model(tmp_path: Path) -> None:
     with ScriptedServer(counting) as upstream:
         async with proxied(upstream.url, tmp_path / "t.db", name="day") as port:
-            for model, label in (("m", ()), ("n", ()), ("m", ("X-Telemetry-Run: a b",)), ("m", ())):
+            for model, label in (("m", ()), ("n", ()), ("m", ("X-Telemetry-Run: größe 1",)), ("m", ())):
                 await asked(port, post(body(model=model), *label))
         assert all("x-telemetry-run" not in one.headers for one in upstream.asked)
     counts = "select r.name, r.model, count(*) from run r join request q on q.run = r.id group by r.id order by r.id"
-    assert rows(tmp_path / "t.db", counts) == [("day", "m", 2), ("day", "n", 1), ("a b", "m", 1)]
+    assert rows(tmp_path / "t.db", counts) == [("day", "m", 2), ("day", "n", 1), ("größe 1", "m", 1)]
 
 
 async def test_a_run_without_requests_for_a_while_is_closed_and_the_next_opens_another(
@@ -154,13 +154,33 @@ async def test_a_store_that_is_busy_delays_no_answer_and_loses_none(
     assert "The store is locked. The run waits" in caplog.text
 
 
+async def test_a_store_that_takes_no_run_to_the_end_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_run = Store.start_run
+
+    async def busy(self: Store, run: Any) -> None:
+        if run.model == "n":
+            raise StoreBusy("The store is locked.")
+        await start_run(self, run)
+
+    monkeypatch.setattr(Store, "start_run", busy)
+    monkeypatch.setattr(runs, "PATIENCE_S", 0.1)
+    with ScriptedServer(counting) as upstream, pytest.raises(StoreBusy, match="1 runs are lost"):
+        async with proxied(upstream.url, tmp_path / "t.db") as port:
+            for model in "mn":
+                await asked(port, post(body(model=model)))
+    states = "select r.model, r.status, q.status from run r join request q on q.run = r.id"
+    assert rows(tmp_path / "t.db", states) == [("m", "ok", "ok")]
+
+
 # Failures are data, and reach the client as they would without the proxy.
 
 BEGUN = [event(piece("a", usage=usage(1))), event(piece("b", usage=usage(2)))]
 BROKEN: dict[str, tuple[list[Step], str]] = {
     "cut": ([CUT], "broke within the answer"),
     "closed": ([], "closed the stream before the answer was finished"),
-    "stalled": ([HOLD], "Nothing came from the server for 0.5 s"),
+    "stalled": ([HOLD], "No byte went either way for 0.5 s"),
     "no JSON": ([event(b'{"choices": [{"te'), DONE], "no JSON"),
     "error": ([event({"error": {"message": "CUDA out of memory"}}), DONE], "CUDA out of memory"),
     "broken off": ([event(piece("c", finish="abort"))], "broke the answer off"),
@@ -245,6 +265,37 @@ async def test_a_client_that_hangs_up_ends_the_servers_work_and_keeps_the_tokens
         writer.close()
         await asyncio.wait_for(gone.wait(), 30)
     assert rows(tmp_path / "t.db", REQUESTS) == [("ok", "cancelled", 2, "server", 3, 0, None)]
+
+
+async def test_a_request_that_was_never_asked_to_its_end_is_none(tmp_path: Path) -> None:
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{")
+        begun.set()
+        await reader.read()
+        gone.set()
+
+    async with saying(listen) as url, proxied(url, tmp_path / "t.db") as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post(body())[:-5])
+        await asyncio.wait_for(begun.wait(), 30)
+        writer.close()
+        await asyncio.wait_for(gone.wait(), 30)
+    assert rows(tmp_path / "t.db", "select * from run") == []
+
+
+@pytest.mark.parametrize("count", [2**40, 2**63])
+async def test_a_count_that_no_model_has_is_none_and_harms_no_other_record(count: int, tmp_path: Path) -> None:
+    wrong = Reply(steps=[event(piece("a", usage=usage(count) | {"prompt_tokens": count})), DONE], headers=STREAM)
+    with ScriptedServer(lambda asked: wrong if asked.prompt == "Wrong" else counting(asked)) as upstream:
+        async with proxied(upstream.url, tmp_path / "t.db") as port:
+            for prompt in ("Wrong", "Right"):
+                assert b"DONE" in await asked(port, post(body(prompt)))
+    assert rows(tmp_path / "t.db", "select status, input_tokens is null, output_tokens from request") == [
+        ("ok", 1, 1),
+        ("ok", 0, 8),
+    ]
 
 
 # Stopping, and many at once.
@@ -352,18 +403,50 @@ async def test_a_key_passes_and_is_kept_nowhere(tmp_path: Path, caplog: pytest.L
         assert KEY.encode() not in file.read_bytes(), file
 
 
+async def test_what_is_said_against_the_protocol_is_kept_nowhere(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nOnce upon a time\r\n")
+
+    chunked = post(b"Tell me of time\r\n", "Transfer-Encoding: chunked").replace(b"Content-Length: 17\r\n", b"")
+    async with saying(answer) as url, proxied(url, tmp_path / "t.db") as port:
+        assert (await asked(port, chunked)).startswith(b"HTTP/1.1 400 ")
+        await asked(port, post(b"{}"))
+    errors = rows(tmp_path / "t.db", "select error from request")
+    assert ["illegal chunk header." in error for (error,) in errors] == [True, True]
+    for file in tmp_path.iterdir():
+        assert b"of time" not in file.read_bytes(), file
+        assert b"a time" not in file.read_bytes(), file
+
+
 def command(*words: object) -> "subprocess.Popen[str]":
     line = [sys.executable, "-m", "telemetry.cli", "proxy", *map(str, words)]
     return subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
 
 
-def test_the_command_records_until_it_is_told_to_stop(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_command_records_until_it_is_told_to_stop(host: str, tmp_path: Path) -> None:
+    try:
+        server.listen(host, 0).close()
+    except UserError:
+        pytest.skip(f"{host} is no address of this machine")
     store = tmp_path / "t.db"
     streamed = telling(*BEGUN, event(piece(finish="stop")), DONE)
     with (
         ScriptedServer(streamed) as upstream,
         command(
-            "--upstream", upstream.url, "--port", 0, "--store", store, "--source", "simulated:h200", "--run", "r"
+            "--upstream",
+            upstream.url,
+            "--host",
+            host,
+            "--port",
+            0,
+            "--store",
+            store,
+            "--source",
+            "simulated:h200",
+            "--run",
+            "r",
         ) as proxy,
     ):
         assert proxy.stderr is not None

@@ -164,6 +164,23 @@ async def test_what_a_client_does_not_take_stays_with_the_server(tmp_path: Path)
 REFUSED = {
     "garbage": (b"hello\r\n\r\n", b"400 ", b"none that HTTP/1.1 knows"),
     "a long head": (b"GET / HTTP/1.1\r\nA: " + b"a" * 70_000, b"431 ", b"longer than 65536 bytes"),
+    "a long head at once": (
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"431 ",
+        b"longer than 65536 bytes",
+    ),
+    "two lengths": (
+        post(b"0\r\n\r\nGET /admin HTTP/1.1\r\nHost: x\r\n\r\n", "Transfer-Encoding: chunked"),
+        b"400 ",
+        b"not clear where the request ends",
+    ),
+    "chunks before there were any": (
+        post(b"", "Transfer-Encoding: chunked")
+        .replace(b"HTTP/1.1", b"HTTP/1.0")
+        .replace(b"Content-Length: 0\r\n", b""),
+        b"400 ",
+        b"not clear where the request ends",
+    ),
     "another protocol": (
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         b"501 ",

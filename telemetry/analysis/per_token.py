@@ -27,7 +27,10 @@ def token_energy_percentile(q: float) -> NoReturn:
 
 
 def shortest_window_ns(period_ns: int) -> int:
-    """Return from which length on a window's J/token means anything: 0.5 s, or five publish periods."""
+    """Return from which length on a window's J/token means anything: 0.5 s, or five publish periods.
+
+    A period is known from the updates of a run to about 2 %, which a window of five may lack.
+    """
     return max(SHORTEST_NS, round(PERIODS * period_ns * (1.0 - KNOWN_TO)))
 
 

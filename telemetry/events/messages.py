@@ -12,6 +12,7 @@ from telemetry.model import FinishReason
 
 LINE_BYTES = 1 << 20
 TOKENS = 10_000  # that may arrive together
+DEPTH = 100  # of settings; what is nested far deeper can be read as JSON and not be written again
 REASONS = tuple(reason for reason in get_args(FinishReason) if reason != "error")  # an error is told by its words
 
 
@@ -32,6 +33,11 @@ def _text(*, required: bool = False) -> Field:
     return Field(words="a text that is not empty", holds=lambda v: type(v) is str and v != "", required=required)
 
 
+def _is_shallow(value: Any, levels: int = DEPTH) -> bool:
+    inner = value.values() if type(value) is dict else value if type(value) is list else ()
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
+
+
 _COUNT = _whole(0, 10**12, "a whole number, 0 or more")
 _WIDTH = _whole(1, 10**6, "a whole number, 1 or more")
 _STAMPS = {name: _whole(1, 2**63 - 1, "a whole number of nanoseconds") for name in ("t_mono_ns", "t_wall_ns")}
@@ -49,7 +55,7 @@ _ABOUT = {
     "concurrency": _WIDTH,
     "warmup": Field(words="true or false", holds=lambda v: type(v) is bool),
     "repeat": _COUNT,
-    "settings": Field(words="an object", holds=lambda v: type(v) is dict),
+    "settings": Field(words=f"an object of at most {DEPTH} levels", holds=lambda v: type(v) is dict and _is_shallow(v)),
 }
 _PROMPT = {"input_tokens": _COUNT, "cached_tokens": _COUNT}
 
@@ -123,5 +129,5 @@ def stamp(event: Mapping[str, Any]) -> int:
 
 
 def _short(value: Any) -> str:
-    text = orjson.dumps(value).decode()
+    text = "[…]" if type(value) is list else "{…}" if type(value) is dict else orjson.dumps(value).decode()
     return text if len(text) <= 60 else f"{text[:60]}…"

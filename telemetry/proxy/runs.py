@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from telemetry.errors import StoreBusy, StoreError
@@ -47,18 +48,6 @@ class ProxyRun(RunRecorder):
         """Whether the run has had no request for so long that it is over."""
         return not self._under_way and self.is_written and now_ns - self._end_ns > IDLE_NS
 
-    async def begin(self) -> None:
-        """Write the run's start, trying again while the store takes nothing."""
-        trouble = None
-        while not self.is_written:
-            try:
-                await self.__aenter__()
-            except (StoreBusy, StoreError) as error:
-                if trouble != str(error):
-                    log.warning("%s The run waits in memory and is tried again.", error)
-                trouble = str(error)
-                await asyncio.sleep(FLUSH_S)
-
     def finish(self) -> None:
         """End the run where its last request ended."""
         self.stop(mono_ns=self._end_ns)
@@ -71,7 +60,7 @@ class Runs:
         self._recorder, self._group = recorder, group
         self._name, self._settings = name, settings
         self._open: dict[tuple[str, str | None], ProxyRun] = {}
-        self._beginning: set[asyncio.Task[None]] = set()
+        self._until = math.inf  # when the store is given up that takes no run
 
     def of(self, label: str | None, model: str | None, mono_ns: int) -> ProxyRun:
         """Return the run of this label and model, opened by the request of that time where none is open."""
@@ -80,9 +69,7 @@ class Runs:
         if run is None:
             about = {"name": name, "model": model, "runner": "proxy", "settings": self._settings}
             run = self._open[name, model] = ProxyRun(self._recorder, about, mono_ns)
-            task = self._group.create_task(run.begin())
-            self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
+            self._group.create_task(self._begin(run))
         return run
 
     def close_idle(self) -> None:
@@ -92,14 +79,29 @@ class Runs:
             if run.is_idle(now_ns):
                 self._open.pop(key).finish()
 
-    async def close(self) -> int:
-        """Close all runs; return how many are lost, the start of which the store has not taken for so long."""
-        late: Collection[asyncio.Task[None]] = ()
-        if self._beginning:
-            _, late = await asyncio.wait(self._beginning, timeout=PATIENCE_S)
-        for task in late:
-            task.cancel()
+    def stopping(self) -> None:
+        """No run will come any more: let the tasks of the group end."""
+        self._until = time.monotonic() + PATIENCE_S
+
+    def close(self) -> None:
+        """Close all runs, when the tasks have ended. Raises StoreBusy for those whose start the store did not take."""
+        lost = 0
         for run in self._open.values():
             if run.is_written:
                 run.finish()
-        return len(late)
+            else:
+                lost += 1
+        if lost:
+            raise StoreBusy(f"The store took nothing for {PATIENCE_S:g} s: {lost} runs are lost. Look at its disk.")
+
+    async def _begin(self, run: ProxyRun) -> None:
+        """Write a run's start, trying again while the store takes nothing."""
+        trouble = None
+        while not run.is_written and time.monotonic() < self._until:
+            try:
+                await run.__aenter__()
+            except (StoreBusy, StoreError) as error:
+                if trouble != str(error):
+                    log.warning("%s The run waits in memory and is tried again.", error)
+                trouble = str(error)
+                await asyncio.sleep(FLUSH_S)

@@ -7,11 +7,11 @@ import ssl
 import time
 from collections.abc import Callable
 
-from telemetry.errors import StoreBusy, UserError
+from telemetry.errors import UserError
 from telemetry.proxy.framing import Upstream
 from telemetry.proxy.link import House, Link
 from telemetry.proxy.runs import Runs
-from telemetry.recorder import PATIENCE_S, Recorder
+from telemetry.recorder import Recorder
 
 GRACE_S = 5.0  # for the streams under way at a stop
 TICK_S = 1.0
@@ -62,9 +62,8 @@ async def serve(
             server.close()
             await _end_links(house)
             minding.cancel()
-            lost = await house.runs.close()
-    if lost:
-        raise StoreBusy(f"The store took nothing for {PATIENCE_S:g} s: {lost} runs are lost. Free it or its disk.")
+            house.runs.stopping()
+    house.runs.close()
 
 
 async def _mind(house: House, timeout_s: float) -> None:

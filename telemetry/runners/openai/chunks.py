@@ -16,6 +16,7 @@ from telemetry.model import CountSource, FinishReason
 from telemetry.runners.base import RequestSink
 
 DONE = b"[DONE]"
+MOST_TOKENS = 10_000_000  # of a prompt or an answer; a server that says more has not counted
 _LENGTH = ("length", "max_tokens", "model_length")
 _BROKEN_OFF = ("abort", "cancelled", "content_filter", "error")
 
@@ -213,4 +214,4 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
