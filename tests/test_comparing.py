@@ -174,7 +174,7 @@ async def test_the_command_compares_two_stores_and_exits_4_where_a_limit_is_brok
     tmp_path: Path, runtime_dir: Path
 ) -> None:
     for name, watts in (("a", 300), ("b", 360)):
-        runs = [(f"r{k}", 8.0 * k, 8.0 * k + 6.0 + 0.01 * k) for k in range(4)]
+        runs = [(f"{name}{k}", 8.0 * k, 8.0 * k + 6.0 + 0.01 * k) for k in range(4)]
         await record(tmp_path / f"{name}.db", runtime_dir, f"simulated:h200,wave=constant:{watts}", runs)
 
     def command(*more: str) -> subprocess.CompletedProcess[str]:
