@@ -40,6 +40,7 @@ from telemetry.analysis import (
     fit_phases,
     phase_columns,
     power_limits,
+    steps_guessed,
     update_intervals,
 )
 from telemetry.analysis.phases import Term
@@ -191,8 +192,8 @@ def fit(seed: int, *, whole: bool) -> Fit:
     """Fit the costs of one simulated run."""
     run = serve(seed, seconds=FIT_S, most=FIT_MOST, whole=whole, varied=True)
     edges_ns, energy_j = update_intervals(seen(run.truth, seed), EPOCH_NS, run.end_ns)
-    columns = phase_columns(run.requests, edges_ns)
-    model = fit_phases(columns, energy_j, terms=TERMS, seed=seed, n_draws=DRAWS)
+    columns, guessed = phase_columns(run.requests, edges_ns), steps_guessed(run.requests, edges_ns)
+    model = fit_phases(columns, energy_j, guessed=guessed, terms=TERMS, seed=seed, n_draws=DRAWS)
     if model.value is None or model.lo is None or model.hi is None:
         return Fit(held=None, off=None)
     planted = np.array(PLANTED)

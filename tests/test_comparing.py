@@ -23,9 +23,10 @@ def run(k: int, joules: float, tokens: int = 100, **changes: Any) -> dict[str, A
     """Return what of the report's run a comparison reads."""
     spread = {"mean": 0.1 * joules / 100}
     about = {
-        "run": f"run{k}", "status": "ok", "warmup": False, "simulated": False, "environment": "e", "model": "m",
-        "runner": "llama_cpp", "batch_size": 1, "concurrency": 1, "start": f"2026-01-01T00:00:{k:02}.000Z",
-        "duration_s": 2.0, "energy": {"value_j": joules, "lo_j": joules - 1, "hi_j": joules + 1},
+        "run": f"run{k}", "status": "ok", "warmup": False, "simulated": False, "environment": "e",
+        "boundary": "gpu-board", "model": "m", "runner": "llama_cpp", "batch_size": 1, "concurrency": 1,
+        "start": f"2026-01-01T00:00:{k:02}.000Z", "duration_s": 2.0,
+        "energy": {"value_j": joules, "lo_j": joules - 1, "hi_j": joules + 1},
         "input_tokens": 50, "output_tokens": tokens, "uncounted_requests": 0, "requests": {"ok": 4, "failed": 0},
         "ttft_s": spread, "itl_s": {"mean": None}, "e2e_s": spread, "devices": [{"uid": "GPU-1"}],
         "verdict": {"publishable": True, "reasons": []},
@@ -95,6 +96,8 @@ def test_runs_of_unlike_settings_are_never_pooled_and_what_differs_is_named() ->
     a, b = both(1.0)
     with pytest.raises(TraceError, match=r"^A holds runs that differ in batch_size, .*batch_size is 1 or 4"):
         compare_sides(side("A", [*a.runs, run(40, 100.0, batch_size=4)]), b)
+    with pytest.raises(TraceError, match=r"^A holds runs that differ in boundary, .*is cpu-package or gpu-board"):
+        compare_sides(side("A", [*a.runs, run(40, 100.0, boundary="cpu-package")]), b)
     other = run(40, 100.0, environment="f")
     known = {"e": {"driver": "1", "gpu": {"limit": 700}}, "f": {"driver": "1", "gpu": {"limit": 500}}}
     with pytest.raises(TraceError, match=r"^A holds runs that differ in gpu\.limit, "):

@@ -147,10 +147,13 @@ def test_a_good_estimate_of_five_runs_may_be_published() -> None:
         ({"simulated": True}, "simulated"),
         ({"replayed": True}, "replay"),
         ({"failed_requests": 1}, "failed_requests"),
+        ({"failed": True}, "failed_run"),
+        ({"quick": True}, "quick"),
+        ({"noted": ("gate_timeout",)}, "gate_timeout"),
     ],
 )
-def test_each_reason_alone_forbids_publishing(change: dict[str, int], reason: str) -> None:
-    usual = {"measured_runs": 5, "simulated": False, "replayed": False, "failed_requests": 0}
+def test_each_reason_alone_forbids_publishing(change: dict[str, object], reason: str) -> None:
+    usual: dict[str, object] = {"measured_runs": 5, "simulated": False, "replayed": False, "failed_requests": 0}
     found = verdict(GOOD, **(usual | change))  # type: ignore[arg-type]
     assert not found.publishable
     assert found.reasons == (reason,)

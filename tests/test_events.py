@@ -530,6 +530,36 @@ def test_the_client_in_node_records_its_tokens_with_their_times(runtime_dir: Pat
     assert gaps_ns[0][0] > 7 * 15_000_000  # its pauses, which the lines' arrival alone would not keep
 
 
+GOING = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as listening:
+    listening.bind(sys.argv[1])
+    listening.listen()
+    print("ready", flush=True)
+    program, _ = listening.accept()
+    with program, program.makefile("rb") as lines:
+        lines.readline()
+        program.sendall(b'{"ok":true,"run":"u","line":1}\\n')
+        lines.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "there"),
+    [(["sh", "events.sh"], has_netcat()), (["node", "events.mjs"], shutil.which("node") is not None)],
+)
+def test_a_client_whose_run_was_not_stopped_does_not_end_well(words: list[str], there: bool, tmp_path: Path) -> None:
+    if not there:
+        pytest.skip(f"what {words[1]} needs is not installed")
+    line = [sys.executable, "-c", GOING, str(tmp_path / "s")]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as going:
+        assert going.stdout is not None
+        assert going.stdout.readline() == "ready\n"
+        client = [words[0], str(CLIENTS / words[1]), str(tmp_path / "s"), "m"]
+        told = subprocess.run(client, input="one\n", capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stdout.count('"ok":true')) == (1, 1), told.stderr
+
+
 # The page.
 
 PAGE = ROOT / "docs" / "events.md"

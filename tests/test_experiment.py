@@ -4,12 +4,14 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import orjson
 import pytest
 from stored import rows
 
-from telemetry.cli.experiments import _Progress
+from telemetry.cli.experiments import _Progress, carry_out
 from telemetry.errors import CollectorRunning, RunnerError, UsageError
 from telemetry.experiment import Gate, Plan, Setting, check_setting, conduct, digest, read_plan
 from telemetry.experiment.alone import alone_on
@@ -26,6 +28,9 @@ from telemetry.experiment.environment import sha256_of, snapshot
 from telemetry.recorder import Recorder
 from telemetry.runners import Prompt, RequestSink, RunnerInfo, StandInRunner
 from telemetry.runners.prompts import Draft, PromptSet
+from telemetry.settings import load_settings
+from telemetry.storage.experiments import device_facts
+from telemetry.storage.store import open_store
 
 PLAN = """
 name = "three"
@@ -268,6 +273,13 @@ async def test_runs_of_one_environment_share_its_hash_and_those_of_others_do_not
     assert {what["asked"].get("token_interval_s") for what in kept.values()} == {None, 0.001}
 
 
+async def test_a_first_look_is_not_pooled_with_the_whole(tmp_path: Path) -> None:
+    path, what = tmp_path / "t.db", plan()
+    await carried_out(path, what, "whole")
+    await carried_out(path, replace(what, scale="quick"), "quick")
+    assert len(rows(path, "SELECT DISTINCT environment FROM run")) == 2
+
+
 def test_another_model_file_driver_or_prompt_is_another_environment(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -312,6 +324,29 @@ async def test_an_environment_that_changes_within_an_experiment_is_said_aloud(tm
     await carried_out(path, plan(repeat=3), opened=lambda _: Newer(**quick), say=words.append)
     (said,) = words
     assert said.startswith("The environment of one has changed: its runs until now are not pooled")
+
+
+async def test_a_power_limit_set_while_a_collector_runs_is_another_environment(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    async with Recorder(path, source="simulated:h200"):
+        pass
+    async with await open_store(path) as store:
+        uids = [uid for (uid,) in await store.fetch("SELECT uid FROM device")]
+        now_ns = store.clock.now_ns()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DELETE FROM vitals")
+            other.commit()
+            (before,) = await device_facts(store, uids)
+            add = "INSERT INTO vitals (device, t_ns, power_limit_mw, polls, misses) SELECT id, ?, ?, 1, 0 FROM device"
+            other.executemany(add, [(now_ns - 3600 * 10**9, 600_000), (now_ns, 500_000)])
+            other.commit()
+            (after,) = await device_facts(store, uids)
+            other.execute("DELETE FROM vitals WHERE t_ns = ?", (now_ns,))
+            other.commit()
+            (long_ago,) = await device_facts(store, uids)
+    assert (before["power_limit_mw"], after["power_limit_mw"]) == (700_000, 500_000)
+    assert long_ago == before, "what another collector saw an hour ago is not in force"
+    assert {**after, "power_limit_mw": None} == {**before, "power_limit_mw": None}
 
 
 class Dying(StandInRunner):
@@ -476,6 +511,23 @@ def test_a_bench_that_is_refused_leaves_no_experiment_to_go_on_with(tmp_path: Pa
     assert len(rows(tmp_path / "t.db", "SELECT uid FROM experiment")) == 1
 
 
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (False, "Stopped with 0 of 1 runs recorded. The same command goes on from there.\n"),
+        (True, "Stopped with 0 of 1 runs recorded. The same command without --again goes on from there.\n"),
+        (None, ""),
+    ],
+)
+def test_a_bench_whose_engine_is_gone_says_how_to_go_on(
+    tmp_path: Path, runtime_dir: Path, capsys: pytest.CaptureFixture[str], again: bool | None, said: str
+) -> None:
+    settings = load_settings({"store": str(tmp_path / "t.db"), "source": "simulated:h200"})
+    with pytest.raises(RunnerError, match="No prompt was answered"):
+        carry_out(settings, plan(texts=("",)), again=again)
+    assert capsys.readouterr().err == said
+
+
 def test_the_time_left_is_told_however_long_a_run_lasts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -485,8 +537,10 @@ def test_the_time_left_is_told_however_long_a_run_lasts(
     with _Progress(4) as bar:
         for done in (1, 2):
             now_s += 100.0
-            bar.show(done, 4, "at work")
-    assert "0:03:20" in capsys.readouterr().err
+            bar.show(done, 4, "models [/a]/b.gguf, repeat 1")  # no mark-up
+    shown = capsys.readouterr().err
+    assert "0:03:20" in shown
+    assert "models [/a]/b.gguf" in shown
 
 
 def test_a_first_look_is_never_publishable(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sensor import EPOCH_NS, MS, S, Sensor, load, poll_times, record
 
+from telemetry.analysis.columns import phase_columns, steps_guessed
 from telemetry.analysis.curve import EnergyCurve
 from telemetry.analysis.enclosure import PowerLimits
 from telemetry.analysis.phases import (
@@ -15,7 +16,6 @@ from telemetry.analysis.phases import (
     PhaseModel,
     Term,
     fit_phases,
-    phase_columns,
     phase_energy,
     sequential,
     update_intervals,
@@ -162,6 +162,43 @@ def test_what_spans_an_edge_is_divided_by_time() -> None:
     assert phase_columns(engine, np.array([0, S]))[0].tolist() == [1, 0, 0, 0, 0]
 
 
+def test_steps_that_the_engine_tells_are_taken_while_it_works_and_not_in_pauses() -> None:
+    engine = t13_requests()
+    two = Requests(
+        start_ns=np.array([0, 60 * S]),
+        first_token_ns=np.array([S, 61 * S]),
+        end_ns=np.array([2 * S, 62 * S]),
+        **{name: getattr(engine, name)[:2] for name in ("input_tokens", "cached_tokens", "output_tokens")},
+        token_ns=np.concatenate([at + np.arange(101) * 10 * MS for at in (S, 61 * S)]),
+    )
+    steps = np.concatenate([at + np.append([250, 500, 750], 1000 + np.arange(101) * 10) * MS for at in (0, 60 * S)])
+    edges = np.array([-S, 0, 125 * MS, S, 2 * S, 59 * S, 60 * S, 60 * S + 125 * MS, 61 * S, 62 * S, 63 * S])
+    counted = phase_columns(two, edges, steps)[:, TERMS.index("step")]
+    assert counted == pytest.approx([0, 0.5, 3.5, 100, 0, 0, 0.5, 3.5, 100, 0])
+    assert steps_guessed(two, edges).tolist() == [False, True, True, False, False, False, True, True, False, False]
+
+
+def test_steps_are_counted_where_a_request_decodes_beside_a_prefill() -> None:
+    two = Requests(
+        start_ns=np.array([0, S]),
+        first_token_ns=np.array([S, 3 * S]),
+        end_ns=np.array([2 * S, 4 * S]),
+        input_tokens=np.array([10, 10]),
+        cached_tokens=np.array([0, 0]),
+        output_tokens=np.array([11, 11]),
+        token_ns=np.concatenate([at + np.arange(11) * 100 * MS for at in (S, 3 * S)]),
+    )
+    assert steps_guessed(two, np.arange(-1, 6) * S).tolist() == [False, True, False, True, False, False]
+
+
+def test_intervals_are_of_half_a_second_and_leave_nothing_out() -> None:
+    curve = t13()
+    edges, energy_j = update_intervals(curve, EPOCH_NS - 5 * S, EPOCH_NS + 17 * S)
+    assert np.diff(edges)[:-1] == pytest.approx(np.full(len(edges) - 2, 0.5e9), abs=110e6)
+    assert edges[[0, -1]] == pytest.approx([EPOCH_NS - 5 * S, EPOCH_NS + 17 * S], abs=110e6)
+    assert energy_j.sum() == pytest.approx(curve.energy(edges[:1], edges[-1:], "plateau").value_j[0], rel=1e-4)
+
+
 def test_fits_need_token_times_and_a_counter_without_gaps() -> None:
     with pytest.raises(TraceError, match="without token times"):
         phase_columns(replace(t13_requests(), token_ns=None), EDGES[0])
@@ -218,10 +255,43 @@ def test_a_fit_can_be_repeated_from_its_seed_and_hardly_heeds_a_few_wild_values(
     assert np.max(np.abs(plain / one.value - 1)) > 0.04
 
 
+def test_intervals_whose_steps_are_guessed_are_left_out_where_steps_are_fitted() -> None:
+    columns, energy_j = served(3)
+    guessed = (columns[:, 1] > 0) & (np.arange(len(columns)) % 4 == 0)
+    wrong = columns.copy()
+    wrong[guessed, 2] *= 0.5
+    found = fit_phases(wrong, energy_j, guessed=guessed, terms=SOME, seed=7, n_draws=10)
+    assert found.value == pytest.approx(fitted(columns[~guessed], energy_j[~guessed]).value)
+    every: tuple[Term, ...] = ("idle", "prefill", "output")
+    models = [fit_phases(columns, energy_j, guessed=g, terms=every, seed=7, n_draws=10) for g in (guessed, None)]
+    assert models[0].r2 == models[1].r2
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 5])
+def test_idle_power_is_told_by_idle_time_and_not_by_prompts_at_the_wrong_time(seed: int) -> None:
+    columns, _ = served(seed)
+    energy_j = columns[:, :4] @ PLANTED
+    late = np.where(np.roll(columns[:, 2], -1) > 0, columns[:, 1] / 2, 0.0)
+    columns[:, 1] += np.roll(late, 1) - late
+    found = fitted(columns, energy_j)
+    assert found.value is not None
+    assert found.effective_blocks is not None
+    assert found.value[0] == pytest.approx(PLANTED[0], rel=1e-3)
+    idle = (columns[:, 2] == 0).reshape(-1, 20).sum(axis=1)  # of each block
+    assert found.effective_blocks[0] == pytest.approx(idle.sum() ** 2 / (idle**2).sum(), rel=0.1)
+
+
+def test_few_draws_do_not_cut_intervals_short() -> None:
+    found = fit_phases(*served(3), terms=SOME, seed=7, n_draws=39)
+    assert found.draws is not None
+    assert found.lo == pytest.approx(found.draws.min(axis=0))  # of 39, 2.5 % lie below the least and above the most
+    assert found.hi == pytest.approx(found.draws.max(axis=0))
+
+
 def test_costs_are_not_negative() -> None:
     columns, energy_j = served(1)
     columns[:, 4] = np.random.default_rng(0).uniform(0, 1e5, len(columns))
-    found = fitted(columns, energy_j - columns[:, 4] * 1e-6, TERMS)
+    found = fitted(columns, energy_j - columns[:, 4] * 1e-5, TERMS)
     assert found.value is not None
     assert found.value[4] == 0.0
 

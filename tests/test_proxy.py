@@ -166,10 +166,15 @@ async def test_a_store_that_takes_no_run_to_the_end_is_told_in_a_sentence(
 
     monkeypatch.setattr(Store, "start_run", busy)
     monkeypatch.setattr(runs, "PATIENCE_S", 0.1)
-    with ScriptedServer(counting) as upstream, pytest.raises(StoreBusy, match="1 runs are lost"):
-        async with proxied(upstream.url, tmp_path / "t.db") as port:
-            for model in "mn":
-                await asked(port, post(body(model=model)))
+
+    async def ask() -> None:
+        with ScriptedServer(counting) as upstream:
+            async with proxied(upstream.url, tmp_path / "t.db") as port:
+                for model in "mn":
+                    await asked(port, post(body(model=model)))
+
+    with pytest.raises(StoreBusy, match="runs that are lost: 1"):
+        await ask()
     states = "select r.model, r.status, q.status from run r join request q on q.run = r.id"
     assert rows(tmp_path / "t.db", states) == [("m", "ok", "ok")]
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import re
+import socket
 from pathlib import Path
 
 import pytest
 from proxied import asked, post, proxied, rows, saying
 
 from telemetry.errors import UsageError
-from telemetry.proxy import Upstream
+from telemetry.proxy import Upstream, link
 
 RECORD = re.compile(rb"x-telemetry-request: [0-9a-f]{32}/0\r\n")
 JSON = b'{"choices": [{"text": "a", "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}'
@@ -159,6 +160,47 @@ async def test_what_a_client_does_not_take_stays_with_the_server(tmp_path: Path)
         await asyncio.wait_for(full.wait(), 60)
         assert written < 1 << 26
         writer.transport.abort()
+
+
+async def test_what_a_server_does_not_take_stays_with_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = link._ServerSide.connection_made
+
+    def small(side: link._ServerSide, transport: asyncio.Transport) -> None:
+        transport.set_write_buffer_limits(high=1)  # so that what waited for the connection is too much at once
+        made(side, transport)
+
+    monkeypatch.setattr(link._ServerSide, "connection_made", small)
+    head = b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (1 << 28)
+    hold = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await hold.wait()
+        writer.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        # Short segments, as between machines, and little room: the system takes less than has come by then.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server = await asyncio.start_server(deaf, sock=listening)
+        async with proxied(f"http://127.0.0.1:{listening.getsockname()[1]}", tmp_path / "t.db") as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head + bytes(1 << 20))
+            written, full = 0, False
+            while not full and written < 1 << 27:
+                writer.write(bytes(1 << 16))
+                written += 1 << 16
+                try:
+                    await asyncio.wait_for(writer.drain(), 1.0)
+                except TimeoutError:
+                    full = True
+            assert full
+            writer.transport.abort()
+        hold.set()
+        server.close()
+        await server.wait_closed()
 
 
 REFUSED = {

@@ -246,8 +246,9 @@ def test_it_says_what_is_in_effect(chain: ChainFolder, loaded: tuple[Any, Any]) 
     info = runner.describe()
     assert (info.runner, info.model, info.quantisation) == ("transformers", "chain", "bfloat16")
     assert info.engine_version == f"transformers {transformers.__version__}, torch {torch.__version__}"
-    assert info.max_batch_size == 3
+    assert (info.max_batch_size, info.model_file) == (3, chain.path)
     assert info.settings == {
+        "revision": None,
         "device": "cpu",
         "dtype": "bfloat16",
         "attention": "sdpa",
@@ -262,7 +263,10 @@ def test_it_says_what_is_in_effect(chain: ChainFolder, loaded: tuple[Any, Any]) 
     model.config.quantization_config = {"quant_method": "gptq", "bits": 4}
     model.config._name_or_path = "someone/tale-8b"
     wrapped = TransformersRunner.wrap(model, tokenizer).describe()
-    assert (wrapped.model, wrapped.quantisation) == ("someone/tale-8b", "gptq 4-bit")
+    assert (wrapped.model, wrapped.quantisation, wrapped.model_file) == ("someone/tale-8b", "gptq 4-bit", None)
+    model.config._name_or_path = ""
+    nameless = TransformersRunner.wrap(model, tokenizer).describe()
+    assert (nameless.model, nameless.model_file) == (type(model).__name__, None), "and not the folder we are in"
 
 
 def test_what_cannot_be_opened_is_refused_with_a_sentence(chain: ChainFolder, tmp_path: Path) -> None:

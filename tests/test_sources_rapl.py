@@ -225,6 +225,12 @@ def test_a_counter_that_is_no_number_is_refused(tree: Tree, package: Path, clock
         open_rapl(str(tree.root), clock)
 
 
+def test_a_counter_without_a_range_is_refused(tree: Tree, package: Path, clock: VirtualClock) -> None:
+    (package / "max_energy_range_uj").write_text("0\n")
+    with pytest.raises(SourceUnavailable, match=r"intel-rapl:0 has no range"):
+        open_rapl(str(tree.root), clock)
+
+
 AS_NOBODY = """
 import os, sys
 from telemetry.clock import SteadyClock, take_anchor

@@ -63,6 +63,7 @@ def test_the_fitted_costs_in_the_page_are_those_of_the_simulated_engines(script:
     for whole in script.ENGINES.values():
         found = script.fit(0, whole=whole)
         assert np.abs(found.off).max() < 0.02
+        assert abs(found.off[0]) < 1e-3
         assert found.held.shape == (4,)
 
 

@@ -16,10 +16,12 @@ async function* generate() {
 
 const socket = connect(path);
 socket.on("error", (error) => { console.error(`${path}: ${error.message}`); process.exit(1); });
+let taken = 0;
 createInterface(socket).on("line", (line) => {
-  if (JSON.parse(line).error) process.exitCode = 1;
+  if (JSON.parse(line).ok) taken += 1; else process.exitCode = 1;
   console.log(line);
 });
+process.on("exit", () => { if (taken < 2) process.exitCode = 1; });  // it went away before the run was stopped
 const tell = (event, more) =>  // hrtime is CLOCK_MONOTONIC, the collector's own clock
   socket.write(JSON.stringify({ event, run: "r", t_mono_ns: Number(process.hrtime.bigint()), ...more }) + "\n");
 

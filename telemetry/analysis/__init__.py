@@ -19,6 +19,7 @@ from telemetry.analysis.baselines import (
 )
 from telemetry.analysis.bootstrap import Arm, arm_interval, nested_interval
 from telemetry.analysis.calibration import Calibrated, Calibration, calibrated
+from telemetry.analysis.columns import phase_columns, steps_guessed
 from telemetry.analysis.comparison import BOARDS_APART, Comparison, compare, detectable_effect, holm, noise_floor
 from telemetry.analysis.curve import METHODS, EnergyCurve, Method
 from telemetry.analysis.enclosure import PowerLimits
@@ -30,7 +31,6 @@ from telemetry.analysis.phases import (
     PhaseEnergy,
     PhaseModel,
     fit_phases,
-    phase_columns,
     phase_energy,
     sequential,
     update_intervals,
@@ -111,6 +111,7 @@ __all__ = [
     "residuals",
     "sensor_profile",
     "sequential",
+    "steps_guessed",
     "sum_devices",
     "summary",
     "throttled_s",

@@ -10,8 +10,8 @@ from telemetry.analysis.counted import fitted_updates
 from telemetry.analysis.counter import CounterCurve
 from telemetry.analysis.curve import EnergyCurve
 from telemetry.analysis.quality import codes_of, estimate_of, grade_of
-from telemetry.analysis.rows import Floats, Ints
-from telemetry.analysis.work import Requests, Stretches, work_of
+from telemetry.analysis.rows import Bools, Floats, Ints
+from telemetry.analysis.work import Requests
 from telemetry.errors import TraceError
 from telemetry.model import Estimate
 
@@ -25,6 +25,8 @@ VARIATION_MIN = 0.1  # standard deviation over mean, below which a column is as 
 FOLDS = 5
 HUBER = 1.345  # 95 % as efficient as least squares where errors are normal (Huber 1964)
 SWEEPS = 10
+FITTED_S = 0.5  # an interval's length: when within a step an update came is then of little weight
+RESOLVED_J = 1e-3  # by a counter
 
 Term = Literal["idle", "prefill", "step", "output", "context"]
 TERMS: tuple[Term, ...] = ("idle", "prefill", "step", "output", "context")
@@ -127,9 +129,10 @@ def phase_energy(curve: EnergyCurve, t0_ns: Ints, t1_ns: Ints, *, marker_ns: int
 
 
 def update_intervals(curve: EnergyCurve, from_ns: int, to_ns: int) -> tuple[Ints, Floats]:
-    """Return the times of the counter's updates in an interval, (k + 1,), ns, and the energy between them, (k,), J.
+    """Return times of the counter's updates in an interval, (k + 1,), ns, and the energy between them, (k,), J.
 
-    The times are fitted to the publish grid, within their brackets. All rows of the interval are needed.
+    The first of each half second, and the last. The times are fitted to the publish grid, within their brackets. All
+    rows of the interval are needed.
     Raises TraceError without a counter, or where it restarted or was not read inside.
     """
     if not isinstance(curve.series, CounterCurve):
@@ -138,39 +141,16 @@ def update_intervals(curve: EnergyCurve, from_ns: int, to_ns: int) -> tuple[Ints
     if len(np.unique(u.piece[(u.middle_ns >= from_ns) & (u.middle_ns <= to_ns)])) != 1:
         raise TraceError("The counter's updates do not follow on from each other there. Take an interval without gaps.")
     at_ns, shown_j = fitted_updates(curve.series, from_ns, to_ns)
-    return at_ns, np.diff(shown_j)
-
-
-def phase_columns(requests: Requests, edges_ns: Ints, step_ns: Ints | None = None) -> Floats:
-    """Return what happened in each of k intervals between edges (k + 1,), ns: (k, 5), the columns of `TERMS`.
-
-    Seconds, tokens computed in prefill, steps, output tokens, and the context these looked back on. What spans an
-    edge is divided by time. step_ns: see `Stretches.steps`.
-    Raises TraceError for requests without token times: spread evenly, tokens are moved into the prefills of others,
-    which halted them, and prefill comes out 30 to 40 % too cheap (simulated).
-    """
-    if requests.token_ns is None:
-        raise TraceError("Costs of phases that overlap cannot be fitted without token times. Record them.")
-    work = work_of(requests)
-    begin = int(np.min(work.from_ns, initial=edges_ns[0]))
-    cut = Stretches.of(work, begin, int(np.max(work.to_ns, initial=edges_ns[-1])))
-    pace_ns = work.to_ns - work.from_ns
-    made = [
-        cut.length_ns * 1e-9,
-        cut.total(work.prefill_tokens / pace_ns)[0] * cut.length_ns,
-        cut.steps(work, step_ns),
-        cut.total(work.output_tokens / pace_ns)[0] * cut.length_ns,
-        cut.total(work.context_tokens / pace_ns)[0] * cut.length_ns,
-    ]
-    at = edges_ns - begin
-    running = [np.interp(at, cut.edges_ns - begin, np.append(0.0, np.cumsum(each))) for each in made]
-    return np.diff(np.array(running), axis=1).T
+    _, first = np.unique((at_ns - at_ns[0]) // round(FITTED_S * 1e9), return_index=True)
+    kept = np.union1d(first, len(at_ns) - 1)
+    return at_ns[kept], np.diff(shown_j[kept])
 
 
 def fit_phases(
     columns: Floats,
     energy_j: Floats,
     *,
+    guessed: Bools | None = None,
     terms: tuple[Term, ...] = TERMS,
     seed: int,
     block_s: float = 10.0,
@@ -179,13 +159,16 @@ def fit_phases(
 ) -> PhaseModel:
     """Fit ΔE = P₀·Δt + c_p·prefill tokens + c_s·steps + c_d·output tokens + c_k·context over k intervals.
 
-    columns: (k, 5), see `phase_columns`.  energy_j: (k,), J.  terms: those to fit; the others are taken to cost
-    nothing. Costs are not negative, and large errors count linearly (Huber). The intervals are percentiles of a
-    bootstrap of whole blocks of `block_s`, for neighbouring errors are not independent. With fewer than 10 blocks, a
-    term that hardly varies, a condition number of 30 and more, or an out-of-sample R² of 0.9 and less, nothing is
-    given but the reasons.
+    columns: (k, 5), see `phase_columns`.  energy_j: (k,), J.  guessed: (k,), see `steps_guessed`; these are left out
+    where steps are fitted.  terms: those to fit; the others are taken to cost nothing. Costs are not negative. Errors
+    are taken relative to an interval's energy, for idle power is steady and load is not, and large ones count linearly
+    (Huber). The intervals are percentiles of a bootstrap of whole blocks of `block_s`, for neighbouring errors are not
+    independent. With fewer than 10 blocks, a term that hardly varies, a condition number of 30 and more, or an
+    out-of-sample R² of 0.9 and less, nothing is given but the reasons.
     Wrong where a term that matters is left out; R² shows that only if what is left out varies.
     """
+    if guessed is not None and "step" in terms:
+        columns, energy_j = columns[~guessed], energy_j[~guessed]
     x = columns[:, [TERMS.index(term) for term in terms]]
     length = np.linalg.norm(x, axis=0)
     scaled = x / np.where(length > 0, length, 1.0)
@@ -202,7 +185,8 @@ def fit_phases(
         reasons += [] if r2 > R2_MIN else ["r2"]
     value = lo = hi = draws = effective = None
     if not reasons:
-        value, effective = _solve(scaled, energy_j) / length, _effective(scaled, block)
+        cost = _solve(scaled, energy_j)
+        value, effective = cost / length, _effective(scaled / _size(scaled @ cost)[:, None], block)
         draws = _drawn(scaled, energy_j, block, np.random.default_rng(seed), n_draws) / length
         lo, hi = _interval(draws, level, effective)
     return PhaseModel(
@@ -213,20 +197,26 @@ def fit_phases(
 
 
 def _solve(x: Floats, energy_j: Floats) -> Floats:
-    """Return the costs ≥ 0, (m,), that fit best by Huber's loss: least squares, reweighted until it settles."""
+    """Return the costs ≥ 0, (m,), with the least Huber loss of relative errors: least squares, reweighted."""
     from scipy import optimize  # type: ignore[import-untyped]
 
     cost: Floats = optimize.nnls(x, energy_j)[0]
     for _ in range(SWEEPS):
-        off = np.abs(energy_j - x @ cost)
+        size = _size(x @ cost)
+        off = np.abs(energy_j - x @ cost) / size
         limit = HUBER * float(np.median(off)) / 0.6745
         if limit <= 0.0:  # at least half of the intervals fit exactly
             break
-        root = np.sqrt(np.minimum(limit / np.maximum(off, limit), 1.0))
+        root = np.sqrt(np.minimum(limit / np.maximum(off, limit), 1.0)) / size
         before, cost = cost, optimize.nnls(x * root[:, None], energy_j * root)[0]
         if np.allclose(cost, before, rtol=1e-6, atol=0.0):
             break
     return cost
+
+
+def _size(energy_j: Floats) -> Floats:
+    """Return what errors are relative to, (k,), J."""
+    return np.maximum(energy_j, RESOLVED_J)
 
 
 def _drawn(x: Floats, energy_j: Floats, block: NDArray[np.intp], rng: np.random.Generator, n_draws: int) -> Floats:
@@ -263,13 +253,17 @@ def _effective(x: Floats, block: NDArray[np.intp]) -> Floats:
 
 
 def _interval(draws: Floats, level: float, blocks: Floats) -> Floats:
-    """Return lo and hi, (2, m), of draws (n, m): percentiles, the further out the fewer blocks (Hesterberg 2015)."""
+    """Return lo and hi, (2, m), of draws (n, m): percentiles, the further out the fewer blocks (Hesterberg 2015).
+
+    The n draws part the line into n + 1 pieces of like weight (`weibull`), so that few do not cut the tails short.
+    """
     from scipy import special, stats
 
     rest = np.maximum(blocks - 1.0, 1.0)
     t = stats.t.ppf((1.0 + level) / 2.0, rest) * np.sqrt((rest + 1.0) / rest)
     tails = np.column_stack([special.ndtr(-t), special.ndtr(t)])
-    return np.array([np.quantile(column, tail) for column, tail in zip(draws.T, tails, strict=True)]).T
+    found = [np.quantile(drawn, tail, method="weibull") for drawn, tail in zip(draws.T, tails, strict=True)]
+    return np.array(found).T
 
 
 def published(curve: EnergyCurve) -> tuple[Ints, int]:

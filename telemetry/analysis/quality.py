@@ -252,17 +252,19 @@ def verdict(
     replayed: bool,
     failed_requests: int,
     uncounted_requests: int = 0,
+    failed: bool = False,
     quick: bool = False,
     noted: Iterable[str] = (),
 ) -> Verdict:
     """Return whether a run's energy may be published.
 
     `measured_runs` counts the runs of the same settings in the same environment, without warm-ups and failures.
-    `noted`: what spoke against the run while it was recorded. Reasons are `too_few_runs`, `simulated`, `replay`,
-    `quick`, `failed_requests`, `uncounted_tokens`, `grade_c`, `grade_u`, what was noted, and the codes of flags that
-    weigh `R` in what is published.
+    `noted`: what spoke against the run while it was recorded. Reasons are `failed_run`, `too_few_runs`, `simulated`,
+    `replay`, `quick`, `failed_requests`, `uncounted_tokens`, `grade_c`, `grade_u`, what was noted, and the codes of
+    flags that weigh `R` in what is published.
     """
     reasons = {
+        "failed_run": failed,
         "too_few_runs": measured_runs < MIN_RUNS,
         "simulated": simulated,
         "replay": replayed,

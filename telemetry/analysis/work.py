@@ -153,7 +153,10 @@ class Stretches:
         for each prefill. Too many where an engine puts out several tokens a step (speculative decoding).
         """
         if step_ns is not None:
-            return np.diff(np.interp(self.edges_ns, step_ns, np.arange(len(step_ns), dtype=np.float64)))
+            # Steps begin where the one before ended, but for the first after a pause.
+            busy_ns = np.append(0.0, np.cumsum(self.length_ns * (self.active() > 0)))
+            ended_ns = np.append(0.0, np.interp(step_ns - self.edges_ns[0], self.edges_ns - self.edges_ns[0], busy_ns))
+            return np.diff(np.interp(busy_ns, ended_ns, np.arange(len(ended_ns), dtype=np.float64)))
         pace = work.output_tokens / (work.to_ns - work.from_ns)
         rates = []
         for chosen in (work.is_decode, ~work.is_decode):

@@ -91,7 +91,12 @@ class _Progress(AbstractContextManager["_Progress"]):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         # The pace of the whole experiment: a run may well outlast the half minute that rich looks back.
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=math.inf)
         self._shown = self._bar.add_task("opening", total=total)

@@ -149,7 +149,7 @@ class _Work:
             setting,
             engine.runner.describe(),
             engine.model_sha256,
-            self._plan.prompts[setting.prompts].to_settings(),
+            self._plan.prompts[setting.prompts].to_settings() | {"scale": self._plan.scale},
             await experiments.device_facts(store, self._recorder.devices),
         )
         name = digest(found)

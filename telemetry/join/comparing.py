@@ -11,10 +11,10 @@ import numpy as np
 from telemetry.analysis import Arm, Comparison, Interval, arm_interval, compare, holm, noise_floor
 from telemetry.analysis.comparison import BOARDS_APART, MARGIN
 from telemetry.errors import TraceError, UsageError
+from telemetry.join.groups import TELLING
 
 Run = Mapping[str, Any]  # as the report's JSON has it
 SEED = 0  # of resampling and permutation: the same comparison each time
-ALIKE = ("environment", "model", "runner", "batch_size", "concurrency")
 _LIMIT = re.compile(r"\s*([a-z_]+)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*")
 _ALIASES = {"j_per_token": "j_per_output_token"}
 
@@ -33,6 +33,10 @@ class Quantity:
 def _energy(run: Run) -> float | None:
     value: float | None = run["energy"]["value_j"]
     return value
+
+
+def _requests(run: Run) -> float:
+    return float(run["requests"]["ok"] + run["requests"]["failed"])
 
 
 def _mean(name: str, run: Run) -> float | None:
@@ -55,7 +59,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "j_per_total_token": Quantity(
         unit="J", amount=_energy, by=lambda run: _counted(run, "input_tokens", "output_tokens"), is_energy=True
     ),
-    "j_per_request": Quantity(unit="J", amount=_energy, by=lambda run: float(run["requests"]["ok"]), is_energy=True),
+    "j_per_request": Quantity(unit="J", amount=_energy, by=_requests, is_energy=True),
     "energy_j": Quantity(unit="J", amount=_energy, by=_one, is_energy=True),
     "tokens_per_s": Quantity(
         unit="1/s",
@@ -87,7 +91,7 @@ class Side:
                 f"{self.label} has no measured run that ended well and has an energy; warm-ups are none. "
                 "Name others, or measure it first."
             )
-        unlike = {name: sorted({str(run.get(name)) for run in kept}) for name in ALIKE}
+        unlike = {name: sorted({str(run.get(name)) for run in kept}) for name in TELLING}
         unlike = {name: values for name, values in unlike.items() if len(values) > 1}
         if unlike:
             told = list(self._apart(kept)) or list(unlike)
@@ -100,7 +104,7 @@ class Side:
     def environment(self, runs: Sequence[Run]) -> Mapping[str, Any]:
         """Return the environment of runs of one setting, as names and plain values."""
         known = _flat(self.environments.get(str(runs[0].get("environment")), {}))
-        return known or {name: runs[0].get(name) for name in ALIKE if name != "environment"}
+        return known or {name: runs[0].get(name) for name in TELLING if name != "environment"}
 
     def _apart(self, runs: Sequence[Run]) -> Sequence[str]:
         every = [_flat(self.environments.get(str(run.get("environment")), {})) for run in runs]
@@ -224,7 +228,7 @@ def _side(side: Side, runs: Sequence[Run]) -> dict[str, Any]:
         "label": side.label,
         "store": side.store,
         "runs": [run["run"] for run in runs],
-        **{name: runs[0].get(name) for name in ALIKE},
+        **{name: runs[0].get(name) for name in TELLING},
     }
 
 

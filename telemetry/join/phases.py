@@ -15,6 +15,7 @@ from telemetry.analysis import (
     phase_columns,
     phase_energy,
     sequential,
+    steps_guessed,
     update_intervals,
 )
 from telemetry.analysis.phases import Term
@@ -25,7 +26,7 @@ from telemetry.model import Estimate
 
 MODELLED = "modelled"
 SEED = 0
-DRAWS = 200  # enough for an interval, and done in a second for ten minutes of serving
+DRAWS = 500  # enough for an interval, and done in a second or two for ten minutes of serving
 # Steps and output tokens go together where the batch is always the same; then one of them tells for both.
 TRIED: tuple[tuple[Term, ...], ...] = (("idle", "prefill", "step", "output"), ("idle", "prefill", "output"))
 OF: Mapping[str, tuple[Term, ...]] = {
@@ -77,9 +78,9 @@ def phases(curves: Sequence[EnergyCurve], work: Requests, start_ns: int, stop_ns
 def _fitted(curve: EnergyCurve, work: Requests, start_ns: int, stop_ns: int) -> tuple[PhaseModel, Floats]:
     """Return the first fit that is identifiable, or the last that is not, and its columns."""
     edges_ns, energy_j = update_intervals(curve, start_ns, stop_ns)
-    columns = phase_columns(work, edges_ns)
+    columns, guessed = phase_columns(work, edges_ns), steps_guessed(work, edges_ns)
     for terms in TRIED:
-        model = fit_phases(columns, energy_j, terms=terms, seed=SEED, n_draws=DRAWS)
+        model = fit_phases(columns, energy_j, guessed=guessed, terms=terms, seed=SEED, n_draws=DRAWS)
         if not model.reasons:
             break
     return model, columns[:, [TERMS.index(term) for term in model.terms]]

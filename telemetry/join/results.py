@@ -24,7 +24,7 @@ from telemetry.storage.reader import StoredDevice, StoredRun, WallClock
 from telemetry.storage.results import OfRequests, Results
 from telemetry.storage.store import Store
 
-ANALYSIS_VERSION = "6"
+ANALYSIS_VERSION = "7"
 
 # Runners whose work another process does: nobody can say which processes on the GPU are strangers.
 NOT_THE_RECORDER = ("command", "openai", "proxy")

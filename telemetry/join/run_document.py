@@ -84,6 +84,7 @@ def run_json(
         replayed=any(s.source.startswith("replay") for s in sessions),
         failed_requests=failed,
         uncounted_requests=uncounted,
+        failed=run.status == "failed",
         quick=run.quick,
         noted=run.flags,
     )

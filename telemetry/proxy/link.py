@@ -153,9 +153,9 @@ class Link(asyncio.Protocol):
     def connected(self, server: asyncio.Transport) -> None:
         """There is a connection to the server."""
         self._server = server
+        self._client.resume_reading()  # before the write, which may be too much at once and pause it
         server.write(self._unsent)
         self._unsent = b""
-        self._client.resume_reading()
 
     def server_is_full(self) -> None:
         """The server takes no more for now."""

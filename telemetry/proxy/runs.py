@@ -92,7 +92,9 @@ class Runs:
             else:
                 lost += 1
         if lost:
-            raise StoreBusy(f"The store took nothing for {PATIENCE_S:g} s: {lost} runs are lost. Look at its disk.")
+            raise StoreBusy(
+                f"The store took nothing for {PATIENCE_S:g} s; runs that are lost: {lost}. Look at its disk."
+            )
 
     async def _begin(self, run: ProxyRun) -> None:
         """Write a run's start, trying again while the store takes nothing."""

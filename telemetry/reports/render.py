@@ -66,7 +66,15 @@ _RUN: Fields = {
     "TTFT s": lambda run: middle(run["ttft_s"]),
     "grade": lambda run: printable(run["energy"]["grade"]),
     "kind": lambda run: (
-        " ".join(word for word, holds in (("SIMULATED", run["simulated"]), ("warm-up", run["warmup"])) if holds)
+        " ".join(
+            word
+            for word, holds in (
+                ("FAILED", run["status"] == "failed"),
+                ("SIMULATED", run["simulated"]),
+                ("warm-up", run["warmup"]),
+            )
+            if holds
+        )
         or "measured"
     ),
     "residual": lambda run: residual(run["devices"]),

@@ -17,6 +17,7 @@ REASONS = {
     "gate_timeout": "The devices were not idle and cool when it began, and the longest wait was over.",
     "not_interleaved": "One was measured wholly before the other: a drift between them looks like an effect.",
     "unlike_environments": "Its runs differ in more than the group's name says, and such are never pooled.",
+    "failed_run": "The run failed: what it was to do was not done.",
     "failed_requests": "Some requests failed, so energy was spent on answers that are not counted.",
     "uncounted_tokens": "The server did not count its tokens; pieces of text are none, so no energy is told per token.",
     "grade_c": "The bounds are wider than 5 % of the energy; measure for longer.",

@@ -24,7 +24,7 @@ class RunnerInfo:
     model: str
     engine_version: str
     quantisation: str | None = None
-    model_file: Path | None = None
+    model_file: Path | None = None  # or its folder
     max_batch_size: int = 1  # prompts computed together; more are answered one after another
     concurrency: int = 1  # requests under way at once, at most, where the engine is a server
     settings: Mapping[str, Any] = field(default_factory=dict)

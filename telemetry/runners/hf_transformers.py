@@ -99,14 +99,17 @@ class TransformersRunner:
         """Return the model by the name or folder it was loaded from; quantisation is the dtype where there is none."""
         model, config = self._model, self._model.config
         name = config._name_or_path
+        folder = Path(name).resolve() if name and Path(name).is_dir() else None
         dtype = str(model.dtype).removeprefix("torch.")
         return RunnerInfo(
             runner="transformers",
-            model=(Path(name).resolve().name if Path(name).is_dir() else name) or type(model).__name__,
+            model=(folder.name if folder else name) or type(model).__name__,
             engine_version=f"transformers {self._transformers.__version__}, torch {self._torch.__version__}",
             quantisation=_quantisation(config) or dtype,
+            model_file=folder,
             max_batch_size=self._batch_size,
             settings={
+                "revision": getattr(config, "_commit_hash", None),  # of what was fetched by name
                 "device": str(model.device),
                 "dtype": dtype,
                 "attention": config._attn_implementation,

@@ -8,6 +8,8 @@ import orjson
 
 from telemetry.storage.store import Store
 
+LATELY_NS = 10_000_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
@@ -42,12 +44,18 @@ async def runs_of(store: Store, experiment: str) -> list[PlannedRun]:
 
 
 async def device_facts(store: Store, uids: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what the store knows of devices, by UID, that may change what they measure or how fast they are."""
-    columns = ("uid", "name", "kind", "boundary", "simulated", "driver", "vbios", "memory_bytes", "power_limit_mw")
+    """Return what the store knows of devices, by UID, that may change what they measure or how fast they are.
+
+    The power limit is the one in force: it may have been set since the collector began.
+    """
+    columns = ("uid", "name", "kind", "boundary", "simulated", "driver", "vbios", "memory_bytes")
     found = await store.fetch(
-        f"SELECT {', '.join(columns)} FROM device WHERE uid IN ({', '.join('?' * len(uids))}) ORDER BY uid", uids
+        f"SELECT {', '.join(columns)}, coalesce((SELECT v.power_limit_mw FROM vitals v "
+        "WHERE v.device = device.id AND v.t_ns > ? ORDER BY v.t_ns DESC LIMIT 1), power_limit_mw) "
+        f"FROM device WHERE uid IN ({', '.join('?' * len(uids))}) ORDER BY uid",
+        (store.clock.now_ns() - LATELY_NS, *uids),
     )
-    return [dict(zip(columns, row, strict=True)) for row in found]
+    return [dict(zip((*columns, "power_limit_mw"), row, strict=True)) for row in found]
 
 
 async def environments(store: Store) -> dict[str, Mapping[str, Any]]:

@@ -90,6 +90,8 @@ class RaplSource:
         self._zone = zone
         self._clock = clock
         self._range_uj = int((zone.path / "max_energy_range_uj").read_bytes())
+        if self._range_uj <= 0:
+            raise ValueError(f"{zone.path} has no range")
         _count(zone)
         self._last: tuple[int, int] | None = None  # when it was read, ns, and what, µJ
         self._total_uj = 0
