@@ -1,32 +1,23 @@
 """The page on accuracy says what its script works out: a part of each table is worked out again."""
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_scripts import load_script, needs_benchmarks
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "benchmarks" / "accuracy.py"
 MAX_BYTES = 150_000
 # Those of the tried powers that make the bounds widest, and a length and a case that are worked out fast.
 WIDEST_W, QUICK_S, QUICK_CASE = 650.0, 0.25, "600 W for 0.25 s"
 
-pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="an sdist has no benchmarks")
+pytestmark = needs_benchmarks
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The script as a module; its figures alone need matplotlib, which is not loaded here."""
-    spec = importlib.util.spec_from_file_location("accuracy", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("accuracy")
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,21 @@
 """The pages on attribution and statistics say what their script works out: a part of each table is worked out again."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from benchmark_scripts import load_script, needs_benchmarks
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "benchmarks" / "simulated_truth.py"
 QUICK_MOST, QUICK_N = 4, 10
 
-pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="an sdist has no benchmarks")
+pytestmark = needs_benchmarks
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("simulated_truth", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("simulated_truth")
 
 
 def table(page: str, top: list[str]) -> dict[str, str]:
