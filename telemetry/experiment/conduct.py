@@ -194,7 +194,8 @@ class _Work:
             self.tell(f"{setting.name}, warm-up {count}")
             start = time.monotonic()
             settings = about["settings"] | {"passes": 1}
-            run = self._recorder.run(**about | {"settings": settings}, name=f"warm-up {count}", warmup=True)
+            name = self._name(setting, f"warm-up {count}")
+            run = self._recorder.run(**about | {"settings": settings}, name=name, warmup=True)
             async with run:
                 await self._answer(engine, run, prompts)
             lasted_s = time.monotonic() - start
@@ -204,11 +205,16 @@ class _Work:
 
     async def _run(self, engine: _Engine, prompts: Sequence[Prompt], slot: Slot, about: dict[str, Any]) -> None:
         settings = about["settings"] | {"passes": self._passes[slot.setting.name]}
+        name = self._name(slot.setting, f"repeat {slot.repeat}")
         run = self._recorder.run(
-            **about | {"settings": settings}, name=f"repeat {slot.repeat}", repeat=slot.repeat, position=slot.position
+            **about | {"settings": settings}, name=name, repeat=slot.repeat, position=slot.position
         )
         async with run:
             await self._answer(engine, run, prompts)
+
+    def _name(self, setting: Setting, what: str) -> str:
+        """Return a run's name: with its setting's where there are several."""
+        return what if len(self._plan.settings) == 1 else f"{setting.name}, {what}"
 
     async def _answer(self, engine: _Engine, run: Any, prompts: Sequence[Prompt]) -> None:
         await engine.thread.call(engine.runner.reset)
