@@ -197,8 +197,12 @@ def test_a_hangup_opens_the_log_again_where_there_is_one(tmp_path: Path) -> None
 
 
 def test_a_hangup_of_the_terminal_stops_cleanly() -> None:
+    # By a shell that has the signal as usual: under nohup it would be ignored, and rightly so.
+    heard = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
     command = [sys.executable, "-m", "telemetry.cli", "collect", *SIMULATED]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as started:
+    with subprocess.Popen([sys.executable, "-c", heard, *command], stderr=subprocess.PIPE) as started:
         assert started.stderr is not None
         assert b"Collecting" in started.stderr.readline()
         started.send_signal(signal.SIGHUP)
