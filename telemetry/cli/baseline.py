@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from telemetry.cli.asking import report_of, show_runs
 from telemetry.cli.common import (
     Format,
     FormatOption,
@@ -15,7 +16,6 @@ from telemetry.cli.common import (
     StoreOption,
     progress_bar,
     say,
-    show,
 )
 from telemetry.settings import load_settings
 
@@ -41,12 +41,10 @@ def baseline(
     output: OutputOption = None,
 ) -> None:
     """Record idle power, from which the net energy of runs within an hour is measured."""
-    from telemetry.reports import to_csv, to_markdown, to_table
-
     settings = load_settings({"store": store, "source": source, "gpus": gpus})
     with progress_bar(f"idle for {seconds:g} s") as progress:
         document = asyncio.run(_record(settings, name.value, seconds, progress))
-    show(document, form, output, table=to_table, csv=to_csv, md=to_markdown)
+    show_runs(document, form, output)
     for device in document["runs"][0]["devices"]:
         watts = device["idle_power_w"]
         if watts is None:
@@ -57,9 +55,7 @@ def baseline(
 
 async def _record(settings: Any, name: str, seconds: float, progress: Any) -> dict[str, Any]:
     from telemetry.experiment import record_idle
-    from telemetry.join import load_boards, report
     from telemetry.recorder import Recorder
-    from telemetry.storage.store import open_store
 
     async with Recorder(settings.store, source=settings.source, gpus=settings.gpus) as recorder:
         async with asyncio.TaskGroup() as tasks:
@@ -68,5 +64,4 @@ async def _record(settings: Any, name: str, seconds: float, progress: Any) -> di
                 progress(second, int(seconds))
                 await asyncio.wait({recording}, timeout=1.0)
         uid = recording.result()
-    async with await open_store(settings.store) as opened:
-        return await report(opened, (uid,), boards=load_boards(settings.profile, settings.calibration))
+    return await report_of(settings, [uid])

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, GpusOption, OutputOption, SourceOption, StoreOption, show
+from telemetry.cli.asking import show_runs
+from telemetry.cli.common import Format, FormatOption, GpusOption, OutputOption, SourceOption, StoreOption
 from telemetry.cli.experiments import Scale, ScaleOption, carry_out
 from telemetry.settings import load_settings
 
@@ -24,10 +25,6 @@ def bench(
 ) -> None:
     """Measure the models and settings of a plan; the same command again goes on where it was stopped."""
     from telemetry.experiment import read_plan
-    from telemetry.reports import to_csv, to_markdown, to_table
 
-    asked = read_plan(plan)
-    if scale is Scale.quick:
-        asked = asked.quick()
     settings = load_settings({"store": store, "source": source, "gpus": gpus})
-    show(carry_out(settings, asked, again=again), form, output, table=to_table, csv=to_csv, md=to_markdown)
+    show_runs(carry_out(settings, read_plan(plan), scale=scale, again=again), form, output)

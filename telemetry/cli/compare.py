@@ -1,11 +1,13 @@
 """compare: is B better than A, and how sure is that."""
 
-import asyncio
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from telemetry.cli.asking import ask, known_boards
 from telemetry.cli.common import Format, FormatOption, OutputOption, StoreOption, progress_bar, say, show
 from telemetry.errors import UsageError
 from telemetry.settings import load_settings
@@ -38,8 +40,9 @@ def compare(
 
     place = load_settings({"store": store}).store
     narrowed = [_pair(text) for text in where or ()]
-    sides = [_side(what, label, place, narrowed) for what, label in ((a, "A"), (b, "B"))]
-    spare = _side(again, "A again", place, narrowed) if again else None
+    read = functools.cache(_read)  # groups of one store are read together
+    sides = [_side(what, label, place, narrowed, read) for what, label in ((a, "A"), (b, "B"))]
+    spare = _side(again, "A again", place, narrowed, read) if again else None
     document = compare_sides(*sides, again=spare, limits=fail_if or ())
     show(document, form, output, table=compare_table, csv=compare_csv, md=compare_markdown)
     broken = [limit["limit"] for limit in document["limits"] if limit["broken"]]
@@ -48,16 +51,14 @@ def compare(
         raise typer.Exit(LIMIT_BROKEN)
 
 
-def _side(what: str, label: str, place: str, where: list[tuple[str, str]]) -> "Side":
+def _side(what: str, label: str, place: str, where: list[tuple[str, str]], read: Callable[..., Any]) -> "Side":
     """Return the runs that an argument names, as the report has them."""
     from telemetry.join.comparing import Side
 
     named = Path(what).is_file()
     pairs = [*where, *([] if named or "=" not in what else [_pair(text) for text in what.split(",")])]
     uids = () if named or "=" in what else tuple(what.split(","))
-    path = what if named else place
-    with progress_bar(f"reading {label}") as progress:
-        document, environments = asyncio.run(_read(path, uids, progress))
+    document, environments = read(what if named else place, uids)
     runs = document["runs"]
     for key, value in pairs:
         if runs and key not in runs[0]:
@@ -66,16 +67,18 @@ def _side(what: str, label: str, place: str, where: list[tuple[str, str]]) -> "S
     return Side(label=f"{label} ({what})", store=document["store"], runs=runs, environments=environments)
 
 
-async def _read(path: str, uids: tuple[str, ...], progress: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    from telemetry.join import load_boards, report
+def _read(path: str, uids: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a store's report of these runs, or of all, and the environments that it knows."""
+    from telemetry.join import report
     from telemetry.storage import experiments
-    from telemetry.storage.store import open_store
 
-    settings = load_settings()
-    async with await open_store(Path(path).expanduser(), create=False) as opened:
-        boards = load_boards(settings.profile, settings.calibration)
-        document = await report(opened, uids, boards=boards, progress=progress)
+    async def question(opened: Any) -> Any:
+        document = await report(opened, uids, boards=known_boards(), progress=progress)
         return document, await experiments.environments(opened)
+
+    with progress_bar(f"reading {path}") as progress:
+        found: tuple[dict[str, Any], dict[str, Any]] = ask(path, question)
+    return found
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, StoreOption, say, show
+from telemetry.cli.asking import show_runs
+from telemetry.cli.common import Format, FormatOption, StoreOption, say
 from telemetry.errors import RunnerError, SourceUnavailable
 from telemetry.settings import Settings, load_settings
 
@@ -21,7 +22,6 @@ def demo(
     """Measure a small model here: on this machine's GPU, or beside a simulated H200 where there is none."""
     from telemetry.cli.experiments import carry_out
     from telemetry.experiment import Plan, Setting
-    from telemetry.reports import to_csv, to_markdown, to_table
     from telemetry.runners import find_smollm2
     from telemetry.runners.prompts import Draft, PromptSet
 
@@ -39,8 +39,7 @@ def demo(
         setting = Setting(name="demo", engine="stand-in", model="none", prompts="demo")
     prompts = PromptSet(drafts=tuple(Draft(input=text, output=64) for text in PROMPTS), about={"texts": PROMPTS})
     plan = Plan(name="demo", settings=(setting,), prompts={"demo": prompts}, repeat=3)
-    document = carry_out(settings, plan)
-    show(document, form, None, table=to_table, csv=to_csv, md=to_markdown)
+    show_runs(carry_out(settings, plan), form, None)
     say(f"Store: {settings.store}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from telemetry.cli.asking import report_of
 from telemetry.cli.common import say
 from telemetry.errors import RunnerError
 
@@ -30,14 +31,18 @@ ScaleOption = Annotated[
 ]
 
 
-def carry_out(settings: "Settings", plan: "Plan", *, again: bool | None = None) -> dict[str, Any]:
-    """Carry out a plan and return the report of its runs.
+def carry_out(
+    settings: "Settings", plan: "Plan", *, scale: Scale = Scale.full, again: bool | None = None
+) -> dict[str, Any]:
+    """Carry out a plan, as much of it as the scale says, and return the report of its runs.
 
     again: False goes on where the last experiment with the same plan stopped; True measures anew, and may itself be
     gone on with; None does neither. Ctrl-C, SIGTERM and an engine that is gone leave what has been recorded.
     """
     from telemetry.experiment import check_setting
 
+    if scale is Scale.quick:
+        plan = plan.quick()
     for setting in plan.settings:
         check_setting(setting, plan.prompts[setting.prompts])  # before a store is made for nothing
     progress = _Progress(len(plan.slots))
@@ -56,11 +61,9 @@ async def _carried_out(settings: "Settings", plan: "Plan", again: bool | None, p
     import uuid
 
     from telemetry.experiment import alone_on, conduct, digest
-    from telemetry.join import load_boards, report
     from telemetry.model import Experiment
     from telemetry.recorder import Recorder
     from telemetry.storage import experiments
-    from telemetry.storage.store import open_store
 
     task = asyncio.current_task()
     assert task is not None
@@ -79,8 +82,7 @@ async def _carried_out(settings: "Settings", plan: "Plan", again: bool | None, p
                         Experiment(uid=uid, name=plan.name, plan=content, plan_hash=digest(content))
                     )
                 uids = await conduct(recorder, plan, experiment=uid, progress=bar.show, say=bar.say)
-    async with await open_store(settings.store) as store:
-        return await report(store, tuple(uids), boards=load_boards(settings.profile, settings.calibration))
+    return await report_of(settings, uids)
 
 
 class _Progress(AbstractContextManager["_Progress"]):

@@ -1,8 +1,5 @@
 """list, show, report, analyse, window: what the store says."""
 
-import asyncio
-import gc
-import os
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from telemetry.cli.asking import ask, known_boards, renderers_of_runs
 from telemetry.cli.common import (
     FiguresOption,
     Format,
@@ -26,32 +24,8 @@ from telemetry.cli.common import (
 from telemetry.cli.common import show as print_document
 from telemetry.cli.drawing import draw, page, save
 from telemetry.errors import UsageError
-from telemetry.settings import load_settings
 
 LAST_S = 9_223_372_036  # beyond this, nanoseconds do not fit into 64 bits
-
-
-def _ask(store: str | None, question: Any, *, read_only: bool = False, write: bool = False) -> Any:
-    """Return the answer of a store; with `write` one that may not be written is an error."""
-    from telemetry.storage.store import open_store
-
-    gc.disable()  # one document is made and printed: collecting garbage would take a fifth of the time
-
-    async def answer() -> Any:
-        place = Path(load_settings({"store": store}).store).expanduser()
-        # What is worked out is not kept in a store that may not be written.
-        locked = not write and place.exists() and not os.access(place, os.W_OK)
-        async with await open_store(place, create=False, read_only=read_only or locked) as opened:
-            return await question(opened)
-
-    return asyncio.run(answer())
-
-
-def _boards() -> Any:
-    from telemetry.join import load_boards
-
-    settings = load_settings()
-    return load_boards(settings.profile, settings.calibration)
 
 
 def list_runs(store: StoreOption = None, form: FormatOption = Format.table, output: OutputOption = None) -> None:
@@ -59,7 +33,7 @@ def list_runs(store: StoreOption = None, form: FormatOption = Format.table, outp
     from telemetry.join import listing
     from telemetry.reports import list_csv, list_markdown, list_table
 
-    document = _ask(store, listing, read_only=True)
+    document = ask(store, listing, read_only=True)
     print_document(document, form, output, table=list_table, csv=list_csv, md=list_markdown)
 
 
@@ -75,7 +49,7 @@ def show(
     if requests and form is ReportFormat.html:
         raise UsageError("A page has no list of requests. Leave out --requests, or choose another --format.")
     document = _report((run,), store, with_requests=requests)
-    _print(document, form, output, figures, store, _of_requests() if requests else _of_runs())
+    _print(document, form, output, figures, store, _of_requests() if requests else renderers_of_runs())
 
 
 def report(
@@ -102,7 +76,7 @@ def report(
         raise UsageError(f"There is no policy {policy}. Known are: {', '.join(SHORT)}.")
     how = How(method=method, policy=SHORT[policy], all_boundaries=sum_boundaries)
     document = _report(tuple(runs or ()), store, how=how, group_by=_names(group_by), net=net)
-    _print(document, form, output, figures, store, _of_runs())
+    _print(document, form, output, figures, store, renderers_of_runs())
     if strict and not all(r["verdict"]["publishable"] for r in document["runs"] if not r["warmup"]):
         raise typer.Exit(3)
 
@@ -115,7 +89,7 @@ def _report(uids: tuple[str, ...], store: str | None, **options: Any) -> Any:
     from telemetry.join import report as join
 
     with progress_bar("reading") as progress:
-        return _ask(store, lambda opened: join(opened, uids, boards=_boards(), progress=progress, **options))
+        return ask(store, lambda opened: join(opened, uids, boards=known_boards(), progress=progress, **options))
 
 
 def _print(
@@ -131,19 +105,13 @@ def _print(
         print_document(document, Format(form), output, **renderers)
         return
     with progress_bar("drawing"):
-        drawn = _ask(store, lambda opened: draw(opened, document, _boards()), read_only=True)
+        drawn = ask(store, lambda opened: draw(opened, document, known_boards()), read_only=True)
     if figures is not None:
         save(drawn, figures)
     if form is ReportFormat.html:
         emit(page(document, drawn), output)
     else:
         print_document(document, Format(form), output, **renderers)
-
-
-def _of_runs() -> dict[str, Any]:
-    from telemetry.reports import to_csv, to_markdown, to_table
-
-    return {"table": to_table, "csv": to_csv, "md": to_markdown}
 
 
 def _of_requests() -> dict[str, Any]:
@@ -159,9 +127,10 @@ def analyse(
     """Work out runs anew and keep the results, where SQL sees them, in place of what was kept."""
     from telemetry.join import work_out
 
+    uids = tuple(runs or ())
     with progress_bar("working out") as progress:
-        count, version = _ask(
-            store, lambda opened: work_out(opened, tuple(runs or ()), boards=_boards(), progress=progress), write=True
+        count, version = ask(
+            store, lambda opened: work_out(opened, uids, boards=known_boards(), progress=progress), write=True
         )
     typer.echo(f"{count} runs worked out, by version {version} of the analysis.")
 
@@ -185,9 +154,9 @@ def window(
     async def question(opened: Any) -> Any:
         clock = await reader.wall_clock(opened)
         t0, t1 = clock.steady_ns(t0_ns), clock.steady_ns(t1_ns)
-        return await join(opened, t0, t1, tuple(device or ()), boards=_boards(), method=method)
+        return await join(opened, t0, t1, tuple(device or ()), boards=known_boards(), method=method)
 
-    document = _ask(store, question, read_only=True)
+    document = ask(store, question, read_only=True)
     print_document(document, form, output, table=window_table, csv=window_csv, md=window_markdown)
     if "short_for_averaging" in document["flags"]:
         say("The window is short against the sensor's averaging time: its bounds are wide for that reason.")

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, GpusOption, OutputOption, SourceOption, StoreOption, show
+from telemetry.cli.asking import show_runs
+from telemetry.cli.common import Format, FormatOption, GpusOption, OutputOption, SourceOption, StoreOption
 from telemetry.cli.experiments import Scale, ScaleOption, carry_out
 from telemetry.settings import load_settings
 
@@ -154,14 +155,14 @@ def _plan(
     *, batch_size: int = 1, concurrency: int | None = 1, gate: bool, **protocol: Any,
 ) -> Any:  # fmt: skip
     """Return the plan of one setting; an option that is None was not given."""
-    from telemetry.experiment import Gate, Plan, Setting
+    from telemetry.experiment import Gate, Plan, Setting, usual_concurrency
     from telemetry.runners.prompts import parse_prompts
 
     some = parse_prompts(prompts, max_tokens=max_tokens)
-    free = len(some) if options.get("request_rate") or some.replayed else 1
+    given = {k: v for k, v in options.items() if v is not None}
     setting = Setting(
         name=model, engine=engine, model=model, prompts="prompts", batch_size=batch_size,
-        concurrency=concurrency or free, options={k: v for k, v in options.items() if v is not None},
+        concurrency=concurrency or usual_concurrency(engine, given, some), options=given,
     )  # fmt: skip
     return Plan(
         name=f"run {engine}", settings=(setting,), prompts={"prompts": some}, gate=Gate() if gate else None, **protocol
@@ -169,7 +170,4 @@ def _plan(
 
 
 def _report(plan: Any, scale: Scale, flags: dict[str, Any], form: Format, output: Path | None) -> None:
-    from telemetry.reports import to_csv, to_markdown, to_table
-
-    document = carry_out(load_settings(flags), plan.quick() if scale is Scale.quick else plan)
-    show(document, form, output, table=to_table, csv=to_csv, md=to_markdown)
+    show_runs(carry_out(load_settings(flags), plan, scale=scale), form, output)

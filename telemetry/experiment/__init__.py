@@ -2,7 +2,7 @@
 
 from telemetry.experiment.alone import alone_on
 from telemetry.experiment.conduct import GATE_TIMEOUT, conduct, record_idle
-from telemetry.experiment.engines import check_setting
+from telemetry.experiment.engines import check_setting, usual_concurrency
 from telemetry.experiment.plan import Gate, Plan, Setting, digest
 from telemetry.experiment.plan_file import read_plan
 from telemetry.experiment.sinks import RecordedSink
@@ -19,4 +19,5 @@ __all__ = [
     "digest",
     "read_plan",
     "record_idle",
+    "usual_concurrency",
 ]

@@ -18,7 +18,7 @@ from telemetry.experiment.gate import wait_until_idle
 from telemetry.experiment.plan import Plan, Setting, Slot, digest
 from telemetry.experiment.sinks import RecordedSink
 from telemetry.join import BASELINE, load_boards
-from telemetry.recorder import Recorder
+from telemetry.recorder import Recorder, RunRecorder
 from telemetry.runners import Prompt, Runner, RunnerThread
 from telemetry.storage import experiments, reader
 from telemetry.storage.experiments import PlannedRun
@@ -70,9 +70,6 @@ class _Engine:
     runner: Runner
     model_sha256: str | None
 
-    async def answer(self, prompts: Sequence[Prompt], sinks: Sequence[RecordedSink]) -> None:
-        await self.thread.call(self.runner.generate, prompts, sinks, self.thread.cancel)
-
 
 @asynccontextmanager
 async def _engine(opened: Callable[[], Runner]) -> AsyncIterator[_Engine]:
@@ -122,7 +119,10 @@ class _Work:
             for slot in its:
                 self.tell(f"{setting.name}, repeat {slot.repeat}")
                 await asyncio.sleep(self._plan.cool_down_s)
-                await self._run(engine, prompts * self._passes[setting.name], slot, about)
+                await self._record(
+                    engine, setting, prompts, about, f"repeat {slot.repeat}",
+                    passes=self._passes[setting.name], repeat=slot.repeat, position=slot.position,
+                )  # fmt: skip
                 self._done += 1
         await self._idle()
 
@@ -193,32 +193,25 @@ class _Work:
             count += 1
             self.tell(f"{setting.name}, warm-up {count}")
             start = time.monotonic()
-            settings = about["settings"] | {"passes": 1}
-            name = self._name(setting, f"warm-up {count}")
-            run = self._recorder.run(**about | {"settings": settings}, name=name, warmup=True)
-            async with run:
-                await self._answer(engine, run, prompts)
+            await self._record(engine, setting, prompts, about, f"warm-up {count}", passes=1, warmup=True)
             lasted_s = time.monotonic() - start
         once = self._plan.prompts[setting.prompts].replayed or not self._plan.run_s
         often = 1 if once else ceil(self._plan.run_s / lasted_s)
         self._passes.setdefault(setting.name, often)
 
-    async def _run(self, engine: _Engine, prompts: Sequence[Prompt], slot: Slot, about: dict[str, Any]) -> None:
-        settings = about["settings"] | {"passes": self._passes[slot.setting.name]}
-        name = self._name(slot.setting, f"repeat {slot.repeat}")
-        run = self._recorder.run(
-            **about | {"settings": settings}, name=name, repeat=slot.repeat, position=slot.position
-        )
-        async with run:
-            await self._answer(engine, run, prompts)
+    async def _record(
+        self, engine: _Engine, setting: Setting, prompts: Sequence[Prompt], about: dict[str, Any], what: str,
+        *, passes: int, **place: Any,
+    ) -> None:  # fmt: skip
+        """Record one run: so many passes through the prompts. place: keywords of `model.Run` that are its own."""
+        name = what if len(self._plan.settings) == 1 else f"{setting.name}, {what}"
+        settings = about["settings"] | {"passes": passes}
+        async with self._recorder.run(**about | {"settings": settings}, name=name, **place) as run:
+            await self._answer(engine, run, [*prompts] * passes)
 
-    def _name(self, setting: Setting, what: str) -> str:
-        """Return a run's name: with its setting's where there are several."""
-        return what if len(self._plan.settings) == 1 else f"{setting.name}, {what}"
-
-    async def _answer(self, engine: _Engine, run: Any, prompts: Sequence[Prompt]) -> None:
+    async def _answer(self, engine: _Engine, run: RunRecorder, prompts: Sequence[Prompt]) -> None:
         await engine.thread.call(engine.runner.reset)
         sinks = [RecordedSink(run) for _ in prompts]
-        await engine.answer(prompts, sinks)
+        await engine.thread.call(engine.runner.generate, prompts, sinks, engine.thread.cancel)
         if all(sink.error for sink in sinks):
             raise RunnerError(f"No prompt was answered. The first failed so: {sinks[0].error}")

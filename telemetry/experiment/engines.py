@@ -21,6 +21,11 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 }  # fmt: skip
 
 
+def usual_concurrency(engine: str, options: Mapping[str, Any], prompts: PromptSet) -> int:
+    """Return how many requests may be under way where nobody says: all where each comes when it is due, else 1."""
+    return len(prompts) if engine == "openai" and (prompts.replayed or "request_rate" in options) else 1
+
+
 def check_setting(setting: Setting, prompts: PromptSet) -> None:
     """See, before anything is recorded, that a setting's engine can be asked for what it says, with its prompts.
 

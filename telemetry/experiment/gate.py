@@ -9,6 +9,7 @@ import numpy as np
 from telemetry.experiment.plan import Gate
 from telemetry.join import Boards
 from telemetry.join.baselines import power_by_second
+from telemetry.join.boards import Board
 from telemetry.join.traces import board_of
 from telemetry.storage import reader
 from telemetry.storage.reader import StoredDevice
@@ -27,8 +28,9 @@ async def wait_until_idle(
     `waiting` is told each second what is waited for.
     """
     until = time.monotonic() + gate.wait_s
+    each = [(device, await board_of(store, device, boards)) for device in devices]
     while True:
-        reasons = [why for d in devices if (why := await _not_idle(store, d, gate, boards))]
+        reasons = [why for device, board in each if (why := await _not_idle(store, device, board, gate))]
         if not reasons:
             return None
         if time.monotonic() >= until:
@@ -37,11 +39,10 @@ async def wait_until_idle(
         await asyncio.sleep(LOOK_S)
 
 
-async def _not_idle(store: Store, device: StoredDevice, gate: Gate, boards: Boards) -> str | None:
+async def _not_idle(store: Store, device: StoredDevice, board: Board, gate: Gate) -> str | None:
     """Return what keeps a device from being idle; None where it is."""
     to_ns = store.clock.now_ns() - round(BEHIND_S * S)
     from_ns = to_ns - round(gate.for_s * S)
-    board = await board_of(store, device, boards)
     _, power_w = await power_by_second(store, device, board, from_ns, to_ns)
     known_w = power_w[np.isfinite(power_w)]
     if len(known_w) < max(1.0, gate.for_s - 1):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from telemetry.errors import UsageError
-from telemetry.experiment.engines import OPTIONS
+from telemetry.experiment.engines import OPTIONS, usual_concurrency
 from telemetry.experiment.plan import ENGINES, ORDERS, Gate, Plan, Setting
 from telemetry.runners.prompts import PromptSet, prompt_set
 
@@ -86,9 +86,8 @@ def _settings(where: str, table: Mapping[str, Any], prompts: Mapping[str, Prompt
         if "quantisation" in one and "{quantisation}" not in one["model"]:
             raise UsageError(f"{where}quantisation has no place: write {{quantisation}} in model where it stands.")
         one["model"] = one["model"].replace("{quantisation}", one.pop("quantisation", ""))
-        if engine == "openai" and (prompts[one["prompts"]].replayed or "request_rate" in one):
-            one.setdefault("concurrency", len(prompts[one["prompts"]]))  # each comes when it is due
         options = {key: one.pop(key) for key in OPTIONS[engine] if key in one}
+        one.setdefault("concurrency", usual_concurrency(engine, options, prompts[one["prompts"]]))
         found.append(Setting(name="", options=options, **one))
     return found
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 
 from telemetry.analysis import Latency, latency, summary
+from telemetry.join.metrics import shared
 from telemetry.join.requests import Served
 from telemetry.model import Estimate
 from telemetry.storage.reader import StoredRequest
 
 COUNTS = ("requests_ok", "requests_failed", "requests_uncounted", "input_tokens", "output_tokens")
 LATENCIES = ("ttft", "tpot", "itl", "e2e")
-SPREAD = ("mean", "p50", "p90", "p95", "p99")
+PERCENTILES = ("p50", "p90", "p95", "p99")
+SPREAD = ("mean", *PERCENTILES)
 
 
 def answers(work: Served, energy: Estimate, running: float | None) -> dict[str, Estimate]:
@@ -75,5 +77,5 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, Estimate]:
 
 def _per(energy: Estimate, count: int) -> Estimate:
     """Return an energy's share: same method, grade and flags; None by nothing."""
-    value, lo, hi = (None if v is None or not count else v / count for v in (energy.value, energy.lo, energy.hi))
-    return replace(energy, value=value, lo=lo, hi=hi)
+    each = shared(energy, count)
+    return replace(energy, value=each["value"], lo=each["lo"], hi=each["hi"])

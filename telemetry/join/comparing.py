@@ -11,7 +11,7 @@ import numpy as np
 from telemetry.analysis import Arm, Comparison, Interval, arm_interval, compare, holm, noise_floor
 from telemetry.analysis.comparison import BOARDS_APART, MARGIN
 from telemetry.errors import TraceError, UsageError
-from telemetry.join.groups import TELLING
+from telemetry.join.groups import RATIOS, TELLING
 
 Run = Mapping[str, Any]  # as the report's JSON has it
 SEED = 0  # of resampling and permutation: the same comparison each time
@@ -35,10 +35,6 @@ def _energy(run: Run) -> float | None:
     return value
 
 
-def _requests(run: Run) -> float:
-    return float(run["requests"]["ok"] + run["requests"]["failed"])
-
-
 def _mean(name: str, run: Run) -> float | None:
     value: float | None = run[name]["mean"]
     return value
@@ -48,22 +44,15 @@ def _one(run: Run) -> float:
     return 1.0
 
 
-def _counted(run: Run, *names: str) -> float | None:
-    return None if run["uncounted_requests"] else float(sum(run[name] for name in names))
-
-
 QUANTITIES: Mapping[str, Quantity] = {
-    "j_per_output_token": Quantity(
-        unit="J", amount=_energy, by=lambda run: _counted(run, "output_tokens"), is_energy=True
-    ),
-    "j_per_total_token": Quantity(
-        unit="J", amount=_energy, by=lambda run: _counted(run, "input_tokens", "output_tokens"), is_energy=True
-    ),
-    "j_per_request": Quantity(unit="J", amount=_energy, by=_requests, is_energy=True),
+    **{
+        name: Quantity(unit="J", amount=_energy, by=RATIOS[name], is_energy=True)
+        for name in ("j_per_output_token", "j_per_total_token", "j_per_request")
+    },
     "energy_j": Quantity(unit="J", amount=_energy, by=_one, is_energy=True),
     "tokens_per_s": Quantity(
         unit="1/s",
-        amount=lambda run: _counted(run, "output_tokens"),
+        amount=RATIOS["j_per_output_token"],
         by=lambda run: run["duration_s"],
         lower_is_better=False,
     ),

@@ -10,7 +10,7 @@ from telemetry.analysis.per_token import REFUSED
 from telemetry.analysis.spread import BUCKETS
 from telemetry.analysis.vitals import THROTTLES
 from telemetry.join import boundaries, metrics
-from telemetry.join.answers import COUNTS, LATENCIES, SPREAD
+from telemetry.join.answers import COUNTS, LATENCIES, PERCENTILES, SPREAD
 from telemetry.join.baselines import Baselines, above_idle
 from telemetry.join.documents import average_w, bounds_json, device_json, energy_json, iso, whole
 from telemetry.join.phases import MODELLED
@@ -19,7 +19,6 @@ from telemetry.model import ALL_DEVICES
 from telemetry.storage.reader import Sessions, StoredDevice, StoredRequest, StoredRun, StoredSession, WallClock
 from telemetry.storage.results import Results
 
-PERCENTILES = SPREAD[1:]
 _LATENCY_KEYS = [
     (f"{name}_s", {what: (ALL_DEVICES, f"{name}_{what}_s") for what in SPREAD}, (ALL_DEVICES, f"{name}_n"))
     for name in LATENCIES

@@ -12,7 +12,7 @@ import numpy as np
 
 from telemetry.analysis import Breaks, Rows
 from telemetry.analysis.rows import Bools, Floats, Ints
-from telemetry.join.boards import Boards
+from telemetry.join.boards import Board, Boards
 from telemetry.join.energy import LOCAL, Path, curve_of
 from telemetry.join.traces import board_of
 from telemetry.model import Gap, Vitals, power_column
@@ -70,6 +70,10 @@ async def series(store: Store, runs: Sequence[Mapping[str, Any]], boards: Boards
     """Return these runs of a report over time, in their order; each device by the path that its energy came from."""
     stored = {run.uid: run for run in await reader.runs(store)}
     devices = {device.uid: device for device in await reader.devices(store)}
+    known = {
+        uid: await board_of(store, devices[uid], boards)
+        for uid in {each["uid"] for document in runs for each in document["devices"]}
+    }
     found = []
     for document in runs:
         run = stored[document["run"]]
@@ -83,7 +87,9 @@ async def series(store: Store, runs: Sequence[Mapping[str, Any]], boards: Boards
                 run=run.uid,
                 start_ns=run.start_ns,
                 stop_ns=run.stop_ns,
-                devices=tuple([await _device(store, device, path, run, run.stop_ns, boards) for device, path in paths]),
+                devices=tuple(
+                    [await _device(store, device, known[device.uid], path, run, run.stop_ns) for device, path in paths]
+                ),
                 requests=await _requests(store, run),
             )
         )
@@ -91,7 +97,7 @@ async def series(store: Store, runs: Sequence[Mapping[str, Any]], boards: Boards
 
 
 async def _device(
-    store: Store, device: StoredDevice, path: Path, run: StoredRun, stop_ns: int, boards: Boards
+    store: Store, device: StoredDevice, board: Board, path: Path, run: StoredRun, stop_ns: int
 ) -> DeviceSeries:
     span_ns = run.start_ns, stop_ns
     bins = int(np.clip((stop_ns - run.start_ns) // FINEST_NS, 1, BINS))
@@ -104,7 +110,7 @@ async def _device(
     places = [(edge - EDGE_NS, edge + EDGE_NS) for edge in edges_ns.tolist()] if far_apart else [around]
     pieces = [await reader.rows_between(store, device.id, *place) for place in places]
     rows = Rows.concat([Rows.of(piece) for piece in pieces if piece])
-    curve = curve_of(rows, breaks, await board_of(store, device, boards), path, device.integral_of)
+    curve = curve_of(rows, breaks, board, path, device.integral_of)
     energy = curve.energy(edges_ns[:-1], edges_ns[1:], LOCAL[path])
     seconds = np.where(_mostly_unmeasured(edges_ns, gaps), np.nan, np.diff(edges_ns) / S)
     stroke_ns = max((stop_ns - run.start_ns) // STROKES, 1)

@@ -7,10 +7,10 @@ import numpy as np
 from telemetry.analysis import CumulativeEnergy, EnergyEstimates, Spread, by_length, over_requests, over_windows
 from telemetry.analysis.per_token import shortest_window_ns
 from telemetry.analysis.rows import Ints
+from telemetry.join.answers import PERCENTILES
 from telemetry.join.requests import Charged
 from telemetry.storage.reader import StoredRequest
 
-SPREAD = ("p50", "p90", "p95", "p99")
 LENGTHS = {"input": "input_tokens", "output": "output_tokens"}
 ROUND_NS = 100_000_000  # lengths of windows
 
@@ -56,5 +56,5 @@ def of_windows(
 
 
 def _told(name: str, spread: Spread) -> dict[str, float]:
-    known = {what: getattr(spread.values, what) for what in SPREAD}
+    known = {what: getattr(spread.values, what) for what in PERCENTILES}
     return {f"{name}_{what}": value for what, value in known.items() if value is not None}
