@@ -177,6 +177,21 @@ async def test_working_out_twice_keeps_the_same_once(tmp_path: Path, runtime_dir
     assert rows(path, kept + "ORDER BY run, device, request, quantity") == found[0], "the other run's are still there"
 
 
+async def test_what_is_kept_is_used_until_its_rows_are_deleted(tmp_path: Path, runtime_dir: Path) -> None:
+    path = tmp_path / "t.db"
+    await serve(path, runtime_dir, STEADY, [("run", 0.0, 6.0, OVERLAPPING[:3])])
+    (fresh,) = await reported(path)
+    with sqlite3.connect(path) as c:
+        c.execute("UPDATE analysis SET results = json_set(results, '$.estimates.0.energy_j.value', 1.5)")
+    assert (await reported(path))[0]["energy"]["value_j"] == 1.5
+    with sqlite3.connect(path) as c:
+        c.execute("DELETE FROM result")
+    assert await reported(path) == [fresh]
+    assert rows(path, "SELECT value FROM result WHERE device = 0 AND request = -1 AND quantity = 'energy_j'") == [
+        (fresh["energy"]["value_j"],)
+    ]
+
+
 async def test_runs_on_one_device_at_one_time_do_not_both_pay_for_all_of_it(tmp_path: Path, runtime_dir: Path) -> None:
     path = tmp_path / "t.db"
     both = [("one", 0.0, 10.0, OVERLAPPING[:3]), ("two", 0.0, 10.0, OVERLAPPING[:3]), ("around", 0.0, 12.0, [])]

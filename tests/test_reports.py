@@ -203,8 +203,8 @@ def test_an_interval_shows_what_is_known_and_no_more() -> None:
 def test_json_gives_the_document_back_with_null_for_what_is_no_number() -> None:
     report = a_report(a_run(avg_power_w=float("nan"), peak_power_w=np.float64(411.0)))
     text = reports.to_json(report)
-    assert text.startswith('{\n  "schema"')
-    assert text.endswith("}\n")
+    assert text.startswith(b'{\n  "schema"')
+    assert text.endswith(b"}\n")
     assert orjson.loads(text) == a_report(a_run(avg_power_w=None, peak_power_w=411.0))
 
 

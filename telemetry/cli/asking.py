@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 def ask(store: str | None, question: Any, *, read_only: bool = False, write: bool = False) -> Any:
     """Return the answer of a store; with `write` one that may not be written is an error."""
-    from telemetry.storage.store import open_store
-
     gc.disable()  # one document is made and printed: collecting garbage would take a fifth of the time
+    from telemetry.storage.store import open_store
 
     async def answer() -> Any:
         place = Path(load_settings({"store": store}).store).expanduser()
@@ -27,7 +26,9 @@ def ask(store: str | None, question: Any, *, read_only: bool = False, write: boo
         async with await open_store(place, create=False, read_only=read_only or locked) as opened:
             return await question(opened)
 
-    return asyncio.run(answer())
+    document = asyncio.run(answer())
+    gc.freeze()  # nor is it looked through when the program ends
+    return document
 
 
 def known_boards(settings: Settings | None = None) -> "Boards":

@@ -88,18 +88,19 @@ def show(
             return
         page = StringIO()
         table(document, Console(file=page, width=120))
-        text = page.getvalue()
+        emit(page.getvalue(), output)
+    elif form is Format.json:
+        emit(to_json(document), output)
     else:
-        text = {Format.json: to_json, Format.csv: csv, Format.md: md}[form](document)
-    emit(text, output)
+        emit((csv if form is Format.csv else md)(document), output)
 
 
-def emit(text: str, output: Path | None) -> None:
-    """Print text to stdout or a file."""
+def emit(text: str | bytes, output: Path | None) -> None:
+    """Print text, or its UTF-8, to stdout or a file."""
     if output is None:
         typer.echo(text, nl=False)  # every text ends in a newline
         return
     try:
-        output.write_text(text, encoding="utf-8")
+        output.write_bytes(text.encode() if isinstance(text, str) else text)
     except OSError as error:
         raise UsageError(f"{output} cannot be written: {error.strerror}. Give another file with -o.") from error

@@ -4,9 +4,7 @@ import importlib.util
 from dataclasses import asdict
 from pathlib import Path
 
-import typer
-
-from telemetry.cli.common import Format, FormatOption, GpusOption, SourceOption, StoreOption
+from telemetry.cli.common import Format, FormatOption, GpusOption, SourceOption, StoreOption, emit
 from telemetry.clock import SteadyClock, take_anchor
 from telemetry.errors import SourceUnavailable, UsageError
 from telemetry.settings import load_settings, origins
@@ -91,7 +89,7 @@ def _print(rows: list[dict[str, str]], names: tuple[str, ...], form: Format, ver
     from telemetry.reports import to_json
 
     if form is Format.json:
-        typer.echo(to_json({"schema": version, key: rows}))
+        emit(to_json({"schema": version, key: rows}), None)
         return
     if form is not Format.table:
         raise UsageError("This prints table or json. Give one of these with --format.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, SourceOption, progress_bar, say
+from telemetry.cli.common import Format, FormatOption, SourceOption, emit, progress_bar, say
 from telemetry.errors import UsageError
 from telemetry.settings import load_settings
 
@@ -38,7 +38,7 @@ def probe(
     with open_bench(settings.source, gpu, load) as bench, progress_bar("opening") as tell:
         profile = run_probe(bench, lambda words, share: tell(share, 1.0, words))
     if form is Format.json:
-        typer.echo(to_json({"schema": SCHEMA, "profiles": [asdict(profile)]}))
+        emit(to_json({"schema": SCHEMA, "profiles": [asdict(profile)]}), None)
     else:
         print_profile(profile)
     save_profile(written, profile)

@@ -42,7 +42,7 @@ def groups(runs: Sequence[Run], by: Sequence[str] = (), *, net: bool = False) ->
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in measured:
         members[tuple(run[name] for name in by or TELLING)].append(run)
-    alike = {settings for settings, some in members.items() if len({tuple(r[n] for n in TELLING) for r in some}) == 1}
+    alike = {s for s, some in members.items() if not by or len({tuple(r[n] for n in TELLING) for r in some}) == 1}
     arms = {
         settings: arm
         for settings, some in members.items()
@@ -110,7 +110,7 @@ def _metrics(runs: Sequence[Run]) -> dict[str, Any]:
         likely = t_interval(arm) if arm else None
         found[name] = _mean(arm.value if arm else None, likely, len(arm) if arm else 0)
     for name in MEANS:
-        values = [value for run in runs if (value := _value(run, name)) is not None]
+        values = _values(runs, name)
         likely = mean_interval(values)
         found[name] = _mean(float(np.mean(values)) if values else None, likely, len(values))
     return found
@@ -120,12 +120,15 @@ def _mean(mean: float | None, likely: Any, n: int) -> dict[str, Any]:
     return {"mean": mean, "ci_lo": likely and likely.lo, "ci_hi": likely and likely.hi, "n": n}
 
 
-def _value(run: Run, name: str) -> float | None:
-    """Return a run's metric: of a latency its mean, of the memory the most of any device."""
+def _values(runs: Sequence[Run], name: str) -> list[float]:
+    """Return a metric of the runs that have it: of a latency its mean, of the memory the most of any device."""
     if name == "max_memory_used_bytes":
-        return max((used for d in run["devices"] if (used := d[name]) is not None), default=None)
-    value: float | None = run[name]["mean"] if isinstance(run[name], dict) else run[name]
-    return value
+        found = (max((used for d in run["devices"] if (used := d[name]) is not None), default=None) for run in runs)
+    elif runs and isinstance(runs[0][name], dict):
+        found = (run[name]["mean"] for run in runs)
+    else:
+        found = (run[name] for run in runs)
+    return [value for value in found if value is not None]
 
 
 def _verdict(runs: Sequence[Run], *, alike: bool) -> dict[str, Any]:

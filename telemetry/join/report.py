@@ -21,7 +21,7 @@ from telemetry.storage.reader import StoredRun
 from telemetry.storage.results import OfRequests, Results
 from telemetry.storage.store import Store
 
-BATCH = 250  # runs whose results are in memory together
+BATCH = 1000  # runs whose results are in memory together
 Progress = Callable[[int, int], None]
 
 
@@ -175,7 +175,7 @@ async def _baselines(store: Store, runs: Sequence[StoredRun], analyst: _Analyst)
         Idle(device=device, start_ns=run.start_ns, stop_ns=stop_of(run), baseline=as_baseline(idle))
         for run in ended
         for device in used[run.id]
-        if (idle := kept[run.id].estimates.get((device, "idle_power_w")))
+        if (idle := kept[run.id].estimates[device].get("idle_power_w"))
     )
 
 

@@ -51,7 +51,7 @@ class Analysed:
 
 def settled(results: Results) -> bool:
     """Tell whether kept results are whole and final."""
-    energy = results.estimates.get((ALL_DEVICES, "energy_j"))
+    energy = results.estimates[ALL_DEVICES].get("energy_j")
     return energy is not None and not _UNSETTLED & set(energy.flags)
 
 

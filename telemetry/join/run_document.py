@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from telemetry.analysis import Calibration, calibrated, verdict
+from telemetry.analysis import Calibrated, Calibration, calibrated, verdict
 from telemetry.analysis.calibration import together
 from telemetry.analysis.per_token import REFUSED
 from telemetry.analysis.spread import BUCKETS
@@ -15,23 +15,20 @@ from telemetry.join.baselines import Baselines, above_idle
 from telemetry.join.documents import average_w, bounds_json, device_json, energy_json, iso, whole
 from telemetry.join.phases import MODELLED
 from telemetry.join.spreads import LENGTHS
-from telemetry.model import ALL_DEVICES
+from telemetry.model import ALL_DEVICES, Estimate
 from telemetry.storage.reader import Sessions, StoredDevice, StoredRequest, StoredRun, StoredSession, WallClock
 from telemetry.storage.results import Results
 
-_LATENCY_KEYS = [
-    (f"{name}_s", {what: (ALL_DEVICES, f"{name}_{what}_s") for what in SPREAD}, (ALL_DEVICES, f"{name}_n"))
-    for name in LATENCIES
-]
-_OF_REQUESTS = {what: (ALL_DEVICES, f"j_per_request_{what}") for what in PERCENTILES}
-_OF_WINDOWS = {what: (ALL_DEVICES, f"j_per_token_{what}") for what in PERCENTILES}
+_LATENCY_KEYS = [(f"{name}_s", {what: f"{name}_{what}_s" for what in SPREAD}, f"{name}_n") for name in LATENCIES]
+_OF_REQUESTS = {what: f"j_per_request_{what}" for what in PERCENTILES}
+_OF_WINDOWS = {what: f"j_per_token_{what}" for what in PERCENTILES}
 _THROTTLED = {reason: f"throttled_{reason}_s" for reason in THROTTLES}
 _BUCKET_KEYS = {
     kind: [
         (
             {"from_tokens": least, "below_tokens": below},
-            (ALL_DEVICES, f"j_per_request_{kind}_{least}_n"),
-            {what: (ALL_DEVICES, f"j_per_request_{kind}_{least}_{what}") for what in SPREAD},
+            f"j_per_request_{kind}_{least}_n",
+            {what: f"j_per_request_{kind}_{least}_{what}" for what in SPREAD},
         )
         for least, below in zip(BUCKETS, (*BUCKETS[1:], None), strict=True)
     ]
@@ -62,22 +59,21 @@ def run_json(
     run: StoredRun, devices: Sequence[StoredDevice], results: Results, context: Context, baselines: Baselines
 ) -> dict[str, Any]:
     """Return a run; `docs/json.md` says what its fields mean."""
-    numbers, estimates = results.numbers, results.estimates
-    ok, failed, uncounted, input_tokens, output_tokens = (
-        whole(numbers.get((ALL_DEVICES, name))) or 0 for name in COUNTS
-    )
+    numbers, estimates = results.numbers[ALL_DEVICES], results.estimates[ALL_DEVICES]
+    ok, failed, uncounted, input_tokens, output_tokens = (int(numbers.get(name, 0)) for name in COUNTS)
     stop_ns = stop_of(run)
     duration_s = (stop_ns - run.start_ns) / 1e9
-    energy = estimates[ALL_DEVICES, "energy_j"]
+    energy = estimates["energy_j"]
     headline = boundaries.headline(devices, all_boundaries=context.all_boundaries)
-    each = [(d.id, estimates[d.id, "energy_j"]) for d in headline]
+    energies = {d.id: results.estimates[d.id]["energy_j"] for d in devices}
+    each = [(d.id, energies[d.id]) for d in headline]
     net = above_idle(baselines, "B1", each, run.start_ns, stop_ns)
     active = above_idle(baselines, "B0", each, run.start_ns, stop_ns)
     flags = dict.fromkeys((*energy.flags, *(net.flags if net else ()), *(active.flags if active else ())))
     simulated = any(d.simulated for d in devices)
     sessions = [s for d in devices if (s := context.sessions.at(d.id, stop_ns))]
     judged = verdict(
-        replace(energy, flags=tuple(flags)),
+        replace(energy, flags=tuple(flags)) if net or active else energy,
         measured_runs=context.alike.get(run.settings, 0),
         simulated=simulated,
         replayed=any(s.source.startswith("replay") for s in sessions),
@@ -87,16 +83,16 @@ def run_json(
         quick=run.quick,
         noted=run.flags,
     )
-    true = {d.id: calibrated(estimates[d.id, "energy_j"], duration_s, context.calibrations.get(d.uid)) for d in devices}
-    peaks = [p for d in headline if (p := numbers.get((d.id, "peak_power_w"))) is not None]
+    true = {d.id: calibrated(energies[d.id], duration_s, context.calibrations.get(d.uid)) for d in devices}
+    peaks = [p for d in headline if (p := results.numbers[d.id].get("peak_power_w")) is not None]
     avg_power_w = average_w(energy.value, duration_s)
-    per_token = bounds_json(estimates[ALL_DEVICES, "j_per_output_token"])
+    per_token = bounds_json(estimates["j_per_output_token"])
     latencies = {
         name: {what: numbers.get(key) for what, key in spread.items()} | {"n": whole(numbers.get(count))}
         for name, spread, count in _LATENCY_KEYS
     }
     tokens_per_s = output_tokens / duration_s if duration_s and not uncounted else None
-    unattributed_j = numbers.get((ALL_DEVICES, "unattributed_j"))
+    unattributed_j = numbers.get("unattributed_j")
     return {
         "run": run.uid,
         "name": run.name,
@@ -116,34 +112,20 @@ def run_json(
         "boundary": boundaries.named(headline),
         "energy": energy_json(energy, together([true[d.id] for d in headline]), net, active),
         "unattributed_j": unattributed_j,
-        "others_j": None if unattributed_j is None else numbers.get((ALL_DEVICES, "others_j"), 0.0),
-        "devices": [
-            device_json(
-                d,
-                energy_json(estimates[d.id, "energy_j"], true[d.id]),
-                duration_s,
-                peak_power_w=numbers.get((d.id, "peak_power_w")),
-                max_temperature_c=numbers.get((d.id, "max_temperature_c")),
-                max_memory_used_bytes=numbers.get((d.id, "max_memory_used_bytes")),
-                residual=numbers.get((d.id, "counter_residual")),
-                throttled={t: held for t, key in _THROTTLED.items() if (held := numbers.get((d.id, key))) is not None},
-                automatic=estimates.get((d.id, "automatic_j")),
-                idle_power_w=estimates.get((d.id, "idle_power_w")),
-            )
-            for d in devices
-        ],
+        "others_j": None if unattributed_j is None else numbers.get("others_j", 0.0),
+        "devices": [_device(d, results, true[d.id], duration_s) for d in devices],
         "avg_power_w": avg_power_w,
         "peak_power_w": max(peaks) if len(peaks) == 1 else None,  # peaks of several devices need not meet
         "pct_of_power_limit": metrics.pct_of_limit(avg_power_w, [d.power_limit_mw for d in headline]),
         "requests": {"ok": ok, "failed": failed},
         "uncounted_requests": uncounted,
-        "mean_running_requests": numbers.get((ALL_DEVICES, "mean_running_requests")),
+        "mean_running_requests": numbers.get("mean_running_requests"),
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
         "j_per_output_token": per_token,
-        "j_per_total_token": bounds_json(estimates[ALL_DEVICES, "j_per_total_token"]),
+        "j_per_total_token": bounds_json(estimates["j_per_total_token"]),
         "j_per_input_token": metrics.shared(energy, input_tokens),
-        "j_per_request": bounds_json(estimates[ALL_DEVICES, "j_per_request"])
+        "j_per_request": bounds_json(estimates["j_per_request"])
         | {what: numbers.get(key) for what, key in _OF_REQUESTS.items()}
         | {"n": ok + failed, "of": None if unattributed_j is None else context.label},
         **{f"requests_by_{kind}": _buckets(kind, numbers) for kind in LENGTHS},
@@ -153,7 +135,7 @@ def run_json(
         "tokens_per_s_per_w": tokens_per_s / avg_power_w if tokens_per_s is not None and avg_power_w else None,
         "edp_js": metrics.product(per_token["value"], latencies["tpot_s"]["mean"]),
         **latencies,
-        "phases": _phases(results),
+        "phases": _phases(estimates, numbers),
         "per_request": None,
         "flags": [*flags, *run.flags],
         "verdict": {"publishable": judged.publishable, "reasons": list(judged.reasons)},
@@ -178,7 +160,23 @@ def per_request(requests: Sequence[StoredRequest], energy_j: Mapping[int, float]
     ]
 
 
-def _buckets(kind: str, numbers: Mapping[tuple[int, str], float]) -> list[dict[str, Any]]:
+def _device(device: StoredDevice, results: Results, true: Calibrated, duration_s: float) -> dict[str, Any]:
+    numbers, estimates = results.numbers[device.id], results.estimates[device.id]
+    return device_json(
+        device,
+        energy_json(estimates["energy_j"], true),
+        duration_s,
+        peak_power_w=numbers.get("peak_power_w"),
+        max_temperature_c=numbers.get("max_temperature_c"),
+        max_memory_used_bytes=numbers.get("max_memory_used_bytes"),
+        residual=numbers.get("counter_residual"),
+        throttled={reason: held for reason, key in _THROTTLED.items() if (held := numbers.get(key)) is not None},
+        automatic=estimates.get("automatic_j"),
+        idle_power_w=estimates.get("idle_power_w"),
+    )
+
+
+def _buckets(kind: str, numbers: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return the requests' energies by length of prompt or output, of those lengths that there are."""
     return [
         {**tokens, "n": int(n), "j_per_request": {what: numbers.get(key) for what, key in spread.items()}}
@@ -187,27 +185,27 @@ def _buckets(kind: str, numbers: Mapping[tuple[int, str], float]) -> list[dict[s
     ]
 
 
-def _windowed(numbers: Mapping[tuple[int, str], float]) -> dict[str, Any]:
-    length_s = numbers.get((ALL_DEVICES, "j_per_token_s"))
+def _windowed(numbers: Mapping[str, float]) -> dict[str, Any]:
+    length_s = numbers.get("j_per_token_s")
     return {
         "of": None if length_s is None else f"windowed({length_s:g} s)",
         **{what: numbers.get(key) for what, key in _OF_WINDOWS.items()},
-        "n": whole(numbers.get((ALL_DEVICES, "j_per_token_n"))) or 0,
+        "n": whole(numbers.get("j_per_token_n")) or 0,
         "each_token": None,
         "each_token_reason": REFUSED,
     }
 
 
-def _phases(results: Results) -> dict[str, Any]:
-    found = {name: results.estimates.get((ALL_DEVICES, name)) for name in ("prefill_j", "decode_j", "base_j")}
+def _phases(estimates: Mapping[str, Estimate], numbers: Mapping[str, float]) -> dict[str, Any]:
+    found = {name: estimates.get(name) for name in ("prefill_j", "decode_j", "base_j")}
     prefill = found["prefill_j"]
     fitted = prefill is not None and prefill.method == MODELLED
     untold = fitted and prefill is not None and prefill.lo is None
     return {
         **{name: None if phase is None or untold else bounds_json(phase) for name, phase in found.items()},
         "label": None if prefill is None else "modelled" if fitted else "measured",
-        "condition": results.numbers.get((ALL_DEVICES, "phase_condition")),
-        "r2": results.numbers.get((ALL_DEVICES, "phase_r2")),
+        "condition": numbers.get("phase_condition"),
+        "r2": numbers.get("phase_r2"),
         "reasons": list(prefill.flags) if untold and prefill is not None else [],
     }
 

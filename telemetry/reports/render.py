@@ -133,11 +133,11 @@ _FOLDED = {
 }
 
 
-def to_json(document: Document) -> str:
-    """Return a report, window or list as indented JSON; NaN and infinities become null."""
+def to_json(document: Document) -> bytes:
+    """Return a report, window or list as indented JSON in UTF-8; NaN and infinities become null."""
     # Analysis hands out NumPy's numbers, which orjson refuses unless told.
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(document, option=options).decode()
+    return orjson.dumps(document, option=options)
 
 
 def to_table(report: Document, console: Console) -> None:

@@ -137,13 +137,13 @@ async def runs(store: Store) -> list[StoredRun]:
     quick = "coalesce(json_extract(settings, '$.scale') = 'quick', 0)"
     setting = "json_extract(settings, '$.setting')"
     found = await store.fetch(f"SELECT {', '.join(_RUN)}, {quick}, {setting} FROM run ORDER BY start_ns, id")
-    each = [dict(zip((*_RUN, "quick", "setting"), row, strict=True)) for row in found]
-    return [
-        StoredRun(
-            **run | {"warmup": bool(run["warmup"]), "quick": bool(run["quick"]), "flags": codes(run["flags"])},
-        )
-        for run in each
-    ]
+    names = (*_RUN, "quick", "setting")
+    runs = []
+    for row in found:
+        run = dict(zip(names, row, strict=True))
+        run["warmup"], run["quick"], run["flags"] = bool(run["warmup"]), bool(run["quick"]), codes(run["flags"])
+        runs.append(StoredRun(**run))
+    return runs
 
 
 async def devices(store: Store) -> list[StoredDevice]:

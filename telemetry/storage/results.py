@@ -1,21 +1,29 @@
-"""What is kept of runs in `result`: written in place of what was, and read by run."""
+"""What is kept of runs: in `result` by rows for SQL, in `analysis` whole for reports. Written in place of what was."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Self, TypeVar
 
 import orjson
 
 from telemetry.model import ALL_DEVICES, Estimate, Result
-from telemetry.storage.reader import codes
 from telemetry.storage.store import Store
 
+T = TypeVar("T")
 WHOLE_RUN = -1  # in the place of a request's number
 _INSERT = (
     "INSERT INTO result (run, device, request, quantity, value, lo, hi, method, grade, flags, analysis_version) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+Kept = defaultdict[int, dict[str, T]]
+
+
+def _kept() -> Kept[Any]:
+    return defaultdict(dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +41,8 @@ class OfRequests:
 class Results:
     """What is kept of one run, by device (ALL_DEVICES: the run as a whole) and quantity."""
 
-    estimates: dict[tuple[int, str], Estimate] = field(default_factory=dict)
-    numbers: dict[tuple[int, str], float] = field(default_factory=dict)  # counts and times, which have no bounds
+    estimates: Kept[Estimate] = field(default_factory=_kept)
+    numbers: Kept[float] = field(default_factory=_kept)  # counts and times, which have no bounds
 
     @classmethod
     def of(cls, rows: Iterable[Result]) -> Self:
@@ -42,16 +50,32 @@ class Results:
         kept = cls()
         for row in rows:
             if row.estimate.grade != "n/a":
-                kept.estimates[row.device, row.quantity] = row.estimate
+                kept.estimates[row.device][row.quantity] = row.estimate
             elif row.estimate.value is not None:
-                kept.numbers[row.device, row.quantity] = row.estimate.value
+                kept.numbers[row.device][row.quantity] = row.estimate.value
         return kept
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what the JSON of `analysis.results` tells."""
+        told = orjson.loads(text)
+        kept = cls()
+        kept.numbers.update((int(device), numbers) for device, numbers in told["numbers"].items())
+        for device, estimates in told["estimates"].items():
+            kept.estimates[int(device)] = {
+                q: Estimate(**e | {"flags": tuple(e["flags"])}) for q, e in estimates.items()
+            }
+        return kept
+
+    def json(self) -> str:
+        """Return the JSON for `analysis.results`."""
+        return orjson.dumps(self, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 async def write_results(
     store: Store, version: str, results: Sequence[Result], of_requests: Sequence[OfRequests] = ()
 ) -> None:
-    """Keep what was worked out of some runs, in place of all that was kept of them."""
+    """Keep what was worked out of some runs, one run after the other, in place of all that was kept of them."""
     rows = [
         (r.run, r.device, WHOLE_RUN, r.quantity, r.estimate.value, r.estimate.lo, r.estimate.hi, r.estimate.method,
          r.estimate.grade, orjson.dumps(r.estimate.flags).decode(), version)
@@ -62,28 +86,23 @@ async def write_results(
         for each in of_requests
         for number, value in zip(each.numbers, each.values, strict=True)
     ]
+    wholes = [(run, version, Results.of(some).json()) for run, some in groupby(results, attrgetter("run"))]
     async with store._transaction() as c:
         runs = {r.run for r in results} | {each.run for each in of_requests}
         await c.exec_driver_sql("DELETE FROM result WHERE run = ?", [(run,) for run in runs])
         await c.exec_driver_sql(_INSERT, rows)
+        if wholes:
+            await c.exec_driver_sql("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", wholes)
 
 
 async def results(store: Store, from_id: int, to_id: int, version: str) -> dict[int, Results]:
     """Return what this version of the analysis keeps of each run whose id lies between two."""
-    kept: defaultdict[int, Results] = defaultdict(Results)
-    where = f"WHERE run BETWEEN ? AND ? AND request = {WHOLE_RUN} AND analysis_version = ? AND grade"
-    for run, device, quantity, value, lo, hi, method, grade, flags in await store.fetch(
-        f"SELECT run, device, quantity, value, lo, hi, method, grade, flags FROM result {where} != 'n/a'",
+    found = await store.fetch(
+        "SELECT run, results FROM analysis a WHERE run BETWEEN ? AND ? AND version = ? "
+        "AND EXISTS (SELECT 1 FROM result r WHERE r.run = a.run)",
         (from_id, to_id, version),
-    ):
-        kept[run].estimates[device, quantity] = Estimate(
-            value=value, lo=lo, hi=hi, method=method, grade=grade, flags=codes(flags)
-        )
-    for run, device, quantity, value in await store.fetch(
-        f"SELECT run, device, quantity, value FROM result {where} = 'n/a'", (from_id, to_id, version)
-    ):
-        kept[run].numbers[device, quantity] = value
-    return kept
+    )
+    return {run: Results.parse(text) for run, text in found}
 
 
 async def of_requests(store: Store, run: int, quantity: str) -> dict[int, float]:

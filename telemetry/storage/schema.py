@@ -12,7 +12,7 @@ from telemetry.errors import StoreError
 from telemetry.storage import migrations
 
 APPLICATION_ID = 0x544C4D54  # "TLMT", so that `file` and we know our own
-HEAD = "0002"
+HEAD = "0003"
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:

@@ -259,6 +259,14 @@ result = Table(
     UniqueConstraint("run", "device", "request", "quantity", name="uq_result_run_quantity"),
 )
 
+analysis = Table(
+    "analysis",
+    metadata,
+    Column("run", ForeignKey("run.id"), primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("results", Text, nullable=False),  # what `result` says of the run, as JSON
+)
+
 import_file = Table(
     "import_file",
     metadata,
