@@ -219,7 +219,7 @@ def _size(energy_j: Floats) -> Floats:
     return np.maximum(energy_j, RESOLVED_J)
 
 
-def _drawn(x: Floats, energy_j: Floats, block: NDArray[np.intp], rng: np.random.Generator, n_draws: int) -> Floats:
+def _drawn(x: Floats, energy_j: Floats, block: NDArray[np.intp], rng: "np.random.Generator", n_draws: int) -> Floats:
     members = [np.flatnonzero(block == b) for b in np.unique(block)]
     draws: Floats = np.empty((n_draws, x.shape[1]))
     for i in range(n_draws):

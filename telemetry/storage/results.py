@@ -62,14 +62,21 @@ class Results:
         kept = cls()
         kept.numbers.update((int(device), numbers) for device, numbers in told["numbers"].items())
         for device, estimates in told["estimates"].items():
-            kept.estimates[int(device)] = {
-                q: Estimate(**e | {"flags": tuple(e["flags"])}) for q, e in estimates.items()
-            }
+            of_device = kept.estimates[int(device)]
+            for quantity, (value, lo, hi, method, grade, flags) in estimates.items():
+                of_device[quantity] = Estimate(
+                    value=value, lo=lo, hi=hi, method=method, grade=grade, flags=tuple(flags)
+                )
         return kept
 
     def json(self) -> str:
         """Return the JSON for `analysis.results`."""
-        return orjson.dumps(self, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
+        estimates = {
+            device: {quantity: (e.value, e.lo, e.hi, e.method, e.grade, e.flags) for quantity, e in some.items()}
+            for device, some in self.estimates.items()
+        }
+        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+        return orjson.dumps({"estimates": estimates, "numbers": self.numbers}, option=options).decode()
 
 
 async def write_results(
