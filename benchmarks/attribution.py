@@ -77,7 +77,7 @@ async def _charged(work: Served, energy: Any) -> Any:
 async def _keep(store: Store, work: Served, charged: Any) -> None:
     numbers, values = [q.number for q in work.requests], charged.shares.energy_j.sum(axis=0).tolist()
     shares = OfRequests(run=1, quantity="energy_j", method="allocated(M4)", numbers=numbers, values=values)
-    await write_results(store, "0", [], [shares])
+    await write_results(store, "0", [], [shares], {})
 
 
 def _fill(path: Path, n: int) -> None:

@@ -182,7 +182,7 @@ async def test_what_is_kept_is_used_until_its_rows_are_deleted(tmp_path: Path, r
     await serve(path, runtime_dir, STEADY, [("run", 0.0, 6.0, OVERLAPPING[:3])])
     (fresh,) = await reported(path)
     with sqlite3.connect(path) as c:
-        c.execute("UPDATE analysis SET results = json_set(results, '$.estimates.0.energy_j[0]', 1.5)")
+        c.execute("UPDATE analysis SET document = json_set(document, '$.energy.value_j', 1.5)")
     assert (await reported(path))[0]["energy"]["value_j"] == 1.5
     with sqlite3.connect(path) as c:
         c.execute("DELETE FROM result")

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,7 +21,7 @@ from telemetry.join.boards import Board
 from telemetry.join.energy import Path, curve_of, second_by_second
 from telemetry.model import Estimate
 from telemetry.storage import reader
-from telemetry.storage.reader import EDGE_NS, StoredDevice
+from telemetry.storage.reader import EDGE_NS, StoredDevice, StoredRun
 from telemetry.storage.store import Store
 
 BASELINE = "baseline"  # the runner of such runs; their names are B0, B1 and B2
@@ -62,11 +62,15 @@ async def power_by_second(
     return second_by_second(curve, t0_ns, t1_ns)
 
 
-def as_baseline(idle: Estimate) -> Baseline:
-    """Return the baseline that `idle_power` gave."""
-    assert idle.value is not None
-    assert idle.hi is not None
-    return Baseline(name=cast(BaselineName, idle.method), power_w=idle.value, u_w=(idle.hi - idle.value) / 2)
+def as_baseline(name: str, idle_power_w: Mapping[str, float]) -> Baseline:
+    """Return the baseline that a run of that name told: value and bounds of `idle_power`, W."""
+    value, hi = idle_power_w["value"], idle_power_w["hi"]
+    return Baseline(name=cast(BaselineName, name), power_w=value, u_w=(hi - value) / 2)
+
+
+def name_of(run: StoredRun) -> str:
+    """Return which baseline a run is."""
+    return run.name or "B1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,19 +15,39 @@ def iso(t_ns: int) -> str:
     return datetime.fromtimestamp(t_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def energy_json(
-    energy: Estimate, true: Calibrated, net: AboveIdle | None = None, active: AboveIdle | None = None
-) -> dict[str, Any]:
-    """Return an energy, J, with bounds, method and grade; what calibration does to it; and what is left above idle.
-
-    net: above B1, the model loaded and quiet; active: above B0, nothing has the device open.
-    """
+def told_energy(energy: Estimate) -> dict[str, Any]:
+    """Return an energy, J, with bounds, method, grade and flags."""
     return {
         "value_j": energy.value,
         "lo_j": energy.lo,
         "hi_j": energy.hi,
         "method": energy.method,
         "grade": energy.grade,
+        "flags": list(energy.flags),
+    }
+
+
+def energy_of(told: Mapping[str, Any]) -> Estimate:
+    """Return the energy of which `told_energy` told."""
+    return Estimate(
+        value=told["value_j"],
+        lo=told["lo_j"],
+        hi=told["hi_j"],
+        method=told["method"],
+        grade=told["grade"],
+        flags=tuple(told["flags"]),
+    )
+
+
+def energy_json(
+    told: Mapping[str, Any], true: Calibrated, net: AboveIdle | None = None, active: AboveIdle | None = None
+) -> dict[str, Any]:
+    """Return an energy of which `told_energy` told with what calibration does to it, and what is left above idle, J.
+
+    net: above B1, the model loaded and quiet; active: above B0, nothing has the device open.
+    """
+    return {
+        **told,
         "net_j": net and net.energy.value,
         "baseline": None if net is None else f"B1 {net.idle_w:.4g} W",
         "net_lo_j": net and net.energy.lo,
@@ -59,7 +79,7 @@ def device_json(
     automatic: Estimate | None,
     idle_power_w: Estimate | None = None,
 ) -> dict[str, Any]:
-    """Return one device's part of a run or window; `energy` as `energy_json` gives it."""
+    """Return one device's part of a run or window; `energy` as `told_energy` or `energy_json` gives it."""
     return {
         "uid": device.uid,
         "name": device.name,

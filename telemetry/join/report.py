@@ -7,18 +7,16 @@ from importlib import metadata
 from typing import Any
 
 from telemetry.errors import TraceError
-from telemetry.join.baselines import BASELINE, Baselines, Idle, as_baseline
+from telemetry.join.baselines import BASELINE, Baselines, Idle, as_baseline, name_of
 from telemetry.join.boards import Board, Boards
 from telemetry.join.documents import iso
 from telemetry.join.groups import groups
-from telemetry.join.requests import label, overlapping
-from telemetry.join.results import ANALYSIS_VERSION, How, analyse, settled
+from telemetry.join.requests import overlapping
+from telemetry.join.results import ANALYSIS_VERSION, Analysed, How, analyse, settled
 from telemetry.join.run_document import Context, per_request, run_json, stop_of
 from telemetry.join.traces import board_of
-from telemetry.model import Result
 from telemetry.storage import reader, results
 from telemetry.storage.reader import StoredRun
-from telemetry.storage.results import OfRequests, Results
 from telemetry.storage.store import Store
 
 BATCH = 1000  # runs whose results are in memory together
@@ -66,10 +64,10 @@ async def report(
     documents: list[dict[str, Any]] = []
     for k, part in _batches(asked):
         progress(k, len(asked))
-        used, kept, shares = await _results(store, part, analyst)
+        used, told, shares = await _told(store, part, analyst)
         for run in part:
             devices = [analyst.context.devices[number] for number in used[run.id]]
-            document = run_json(run, devices, kept[run.id], analyst.context, baselines)
+            document = run_json(run, devices, told[run.id], analyst.context, baselines)
             if with_requests:
                 energy_j = shares.get(run.id) or await results.of_requests(store, run.id, "energy_j")
                 document["per_request"] = per_request(await reader.requests(store, run.id), energy_j)
@@ -95,7 +93,7 @@ async def work_out(
     analyst = replace(await _analyst(store, every, boards, How()), afresh=True)
     for k, part in _batches(asked):
         progress(k, len(asked))
-        await _results(store, part, analyst)
+        await _told(store, part, analyst)
     return len(asked), analyst.version
 
 
@@ -125,7 +123,6 @@ async def _analyst(store: Store, every: Sequence[StoredRun], boards: Boards, how
             sessions=await reader.sessions(store),
             clock=await reader.wall_clock(store),
             alike=await reader.runs_alike(store),
-            label=label(how.policy),
             all_boundaries=how.all_boundaries,
         ),
         how=how,
@@ -135,29 +132,28 @@ async def _analyst(store: Store, every: Sequence[StoredRun], boards: Boards, how
     )
 
 
-async def _results(
+async def _told(
     store: Store, runs: Sequence[StoredRun], analyst: _Analyst
-) -> tuple[Mapping[int, list[int]], Mapping[int, Results], Mapping[int, Mapping[int, float]]]:
-    """Return the devices, the results, and new shares of requests of some runs, by run; keep what is worked out now."""
+) -> tuple[Mapping[int, list[int]], Mapping[int, Mapping[str, Any]], Mapping[int, Mapping[int, float]]]:
+    """Return of some runs, by run, the devices, what is told, and new shares of requests; keep what is new."""
     span = min(run.id for run in runs), max(run.id for run in runs)
     used = defaultdict(list, await reader.run_devices(store, *span))
     by_default = analyst.how == How()
     usable = by_default and not analyst.afresh
-    kept = await results.results(store, *span, analyst.version) if usable else {}
-    fresh: list[Result] = []
-    shares: list[OfRequests] = []
+    kept = await results.documents(store, *span, analyst.version) if usable else {}
+    fresh: dict[int, Analysed] = {}
     for run in runs:
-        if settled(kept.get(run.id, Results())):
+        if run.id in kept and settled(kept[run.id]):
             continue
         devices = [(analyst.context.devices[n], await _board(store, analyst, n)) for n in used[run.id]]
         others = analyst.overlaps.get(run.id, ())
-        found = await analyse(store, run, stop_of(run), devices, analyst.context.clock, analyst.how, others)
-        kept[run.id] = Results.of(found.results)
-        fresh += found.results
-        shares += found.of_requests
+        fresh[run.id] = await analyse(store, run, stop_of(run), devices, analyst.context.clock, analyst.how, others)
+    told = kept | {run: found.told for run, found in fresh.items()}
+    shares = [each for found in fresh.values() for each in found.of_requests]
     if fresh and by_default and not store.read_only:
-        await results.write_results(store, analyst.version, fresh, shares)
-    return used, kept, {each.run: dict(zip(each.numbers, each.values, strict=True)) for each in shares}
+        rows = [row for found in fresh.values() for row in found.results]
+        await results.write_results(store, analyst.version, rows, shares, {run: told[run] for run in fresh})
+    return used, told, {each.run: dict(zip(each.numbers, each.values, strict=True)) for each in shares}
 
 
 async def _board(store: Store, analyst: _Analyst, device: int) -> Board:
@@ -170,12 +166,17 @@ async def _baselines(store: Store, runs: Sequence[StoredRun], analyst: _Analyst)
     ended = [run for run in runs if run.stop_ns is not None]
     if not ended:
         return Baselines([])
-    used, kept, _ = await _results(store, ended, replace(analyst, how=How()))
+    used, told, _ = await _told(store, ended, replace(analyst, how=How()))
     return Baselines(
-        Idle(device=device, start_ns=run.start_ns, stop_ns=stop_of(run), baseline=as_baseline(idle))
+        Idle(
+            device=device,
+            start_ns=run.start_ns,
+            stop_ns=stop_of(run),
+            baseline=as_baseline(name_of(run), part["idle_power_w"]),
+        )
         for run in ended
-        for device in used[run.id]
-        if (idle := kept[run.id].estimates[device].get("idle_power_w"))
+        for device, part in zip(used[run.id], told[run.id]["devices"], strict=True)
+        if part["idle_power_w"]
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +14,16 @@ from telemetry.analysis.steady import settled as steady
 from telemetry.errors import TraceError
 from telemetry.join import boundaries, spreads
 from telemetry.join.answers import answers, plain
-from telemetry.join.baselines import BASELINE, idle_power
+from telemetry.join.baselines import BASELINE, idle_power, name_of
 from telemetry.join.boards import Board
 from telemetry.join.energy import LONG_NS, DeviceEnergy, S
 from telemetry.join.phases import MODELLED, Phases, phases, untold
 from telemetry.join.requests import DEFAULT, Charged, Served, as_work, charge, followed, label, running, served
+from telemetry.join.told import tell
 from telemetry.join.traces import device_energy
 from telemetry.model import ALL_DEVICES, Estimate, Result
 from telemetry.storage.reader import StoredDevice, StoredRun, WallClock
-from telemetry.storage.results import OfRequests, Results
+from telemetry.storage.results import OfRequests
 from telemetry.storage.store import Store
 
 ANALYSIS_VERSION = "7"
@@ -47,12 +49,12 @@ class Analysed:
 
     results: Sequence[Result]
     of_requests: Sequence[OfRequests]
+    told: Mapping[str, Any]
 
 
-def settled(results: Results) -> bool:
-    """Tell whether kept results are whole and final."""
-    energy = results.estimates[ALL_DEVICES].get("energy_j")
-    return energy is not None and not _UNSETTLED & set(energy.flags)
+def settled(told: Mapping[str, Any]) -> bool:
+    """Tell whether what is kept of a run is final."""
+    return not _UNSETTLED & set(told["energy"]["flags"])
 
 
 async def analyse(
@@ -68,8 +70,9 @@ async def analyse(
 
     others: runs that overlap with it.
     """
-    summed_up = [d.id for d in boundaries.headline([d for d, _ in devices], all_boundaries=how.all_boundaries)]
-    work = await served(store, run, stop_ns, summed_up, others)
+    every = [device for device, _ in devices]
+    summed_up = boundaries.headline(every, all_boundaries=how.all_boundaries)
+    work = await served(store, run, stop_ns, [d.id for d in summed_up], others)
     pids = None if run.pid is None or run.runner in NOT_THE_RECORDER else frozenset([run.pid])
     parts = {
         device.id: await device_energy(
@@ -87,9 +90,9 @@ async def analyse(
     }
     if run.runner == BASELINE:
         for device, board in devices:
-            idle = await idle_power(store, device, board, run.start_ns, stop_ns, name=run.name or "B1")
+            idle = await idle_power(store, device, board, run.start_ns, stop_ns, name=name_of(run))
             parts[device.id] = replace(parts[device.id], idle_power_w=idle)
-    headline = {number: parts[number] for number in summed_up}
+    headline = {d.id: parts[d.id] for d in summed_up}
     energy = _energy(list(headline.values()), _raised(work, run.start_ns, stop_ns))
     charged, shares = _shares(work, headline, run.start_ns, stop_ns, how.policy)
     whole = (
@@ -106,6 +109,7 @@ async def analyse(
             for quantity, estimate in quantities.items()
         ],
         of_requests=[] if charged is None else [_each(run.id, work, charged, how.policy)],
+        told=tell((stop_ns - run.start_ns) / 1e9, every, summed_up, found, label(how.policy)),
     )
 
 

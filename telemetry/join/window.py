@@ -10,7 +10,7 @@ from telemetry.analysis.calibration import together
 from telemetry.errors import TraceError
 from telemetry.join.boards import Boards
 from telemetry.join.boundaries import headline
-from telemetry.join.documents import device_json, energy_json, iso
+from telemetry.join.documents import device_json, energy_json, iso, told_energy
 from telemetry.join.traces import board_of, device_energy
 from telemetry.model import power_column
 from telemetry.storage import reader
@@ -48,11 +48,13 @@ async def window(
         "to": iso(clock.wall_ns(t1_ns)),
         "duration_s": duration_s,
         "simulated": any(d.simulated for d in meets),
-        "energy": energy_json(total, together([t for d, t in zip(meets, true, strict=True) if d.id in summed])),
+        "energy": energy_json(
+            told_energy(total), together([t for d, t in zip(meets, true, strict=True) if d.id in summed])
+        ),
         "devices": [
             device_json(
                 d,
-                energy_json(p.energy, of_device),
+                energy_json(told_energy(p.energy), of_device),
                 duration_s,
                 peak_power_w=p.peak_power_w,
                 max_temperature_c=p.max_temperature_c,

@@ -1,29 +1,19 @@
-"""What is kept of runs: in `result` by rows for SQL, in `analysis` whole for reports. Written in place of what was."""
+"""What is kept of runs: in `result` by rows for SQL, in `analysis` in one piece for reports."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from operator import attrgetter
-from typing import Any, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from telemetry.model import ALL_DEVICES, Estimate, Result
+from telemetry.model import ALL_DEVICES, Result
 from telemetry.storage.store import Store
 
-T = TypeVar("T")
 WHOLE_RUN = -1  # in the place of a request's number
 _INSERT = (
     "INSERT INTO result (run, device, request, quantity, value, lo, hi, method, grade, flags, analysis_version) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-
-Kept = defaultdict[int, dict[str, T]]
-
-
-def _kept() -> Kept[Any]:
-    return defaultdict(dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,52 +27,17 @@ class OfRequests:
     values: Sequence[float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
-    """What is kept of one run, by device (ALL_DEVICES: the run as a whole) and quantity."""
-
-    estimates: Kept[Estimate] = field(default_factory=_kept)
-    numbers: Kept[float] = field(default_factory=_kept)  # counts and times, which have no bounds
-
-    @classmethod
-    def of(cls, rows: Iterable[Result]) -> Self:
-        """Return what these rows of one run keep."""
-        kept = cls()
-        for row in rows:
-            if row.estimate.grade != "n/a":
-                kept.estimates[row.device][row.quantity] = row.estimate
-            elif row.estimate.value is not None:
-                kept.numbers[row.device][row.quantity] = row.estimate.value
-        return kept
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Return what the JSON of `analysis.results` tells."""
-        told = orjson.loads(text)
-        kept = cls()
-        kept.numbers.update((int(device), numbers) for device, numbers in told["numbers"].items())
-        for device, estimates in told["estimates"].items():
-            of_device = kept.estimates[int(device)]
-            for quantity, (value, lo, hi, method, grade, flags) in estimates.items():
-                of_device[quantity] = Estimate(
-                    value=value, lo=lo, hi=hi, method=method, grade=grade, flags=tuple(flags)
-                )
-        return kept
-
-    def json(self) -> str:
-        """Return the JSON for `analysis.results`."""
-        estimates = {
-            device: {quantity: (e.value, e.lo, e.hi, e.method, e.grade, e.flags) for quantity, e in some.items()}
-            for device, some in self.estimates.items()
-        }
-        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-        return orjson.dumps({"estimates": estimates, "numbers": self.numbers}, option=options).decode()
-
-
 async def write_results(
-    store: Store, version: str, results: Sequence[Result], of_requests: Sequence[OfRequests] = ()
+    store: Store,
+    version: str,
+    results: Sequence[Result],
+    of_requests: Sequence[OfRequests],
+    documents: Mapping[int, Mapping[str, Any]],
 ) -> None:
-    """Keep what was worked out of some runs, one run after the other, in place of all that was kept of them."""
+    """Keep what was worked out of some runs, in place of all that was kept of them.
+
+    documents: the same by run, as reports tell it.
+    """
     rows = [
         (r.run, r.device, WHOLE_RUN, r.quantity, r.estimate.value, r.estimate.lo, r.estimate.hi, r.estimate.method,
          r.estimate.grade, orjson.dumps(r.estimate.flags).decode(), version)
@@ -93,23 +48,26 @@ async def write_results(
         for each in of_requests
         for number, value in zip(each.numbers, each.values, strict=True)
     ]
-    wholes = [(run, version, Results.of(some).json()) for run, some in groupby(results, attrgetter("run"))]
+    told = {run: orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY) for run, document in documents.items()}
     async with store._transaction() as c:
         runs = {r.run for r in results} | {each.run for each in of_requests}
         await c.exec_driver_sql("DELETE FROM result WHERE run = ?", [(run,) for run in runs])
         await c.exec_driver_sql(_INSERT, rows)
-        if wholes:
-            await c.exec_driver_sql("INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)", wholes)
+        if told:
+            await c.exec_driver_sql(
+                "INSERT OR REPLACE INTO analysis VALUES (?, ?, ?)",
+                [(run, version, document.decode()) for run, document in told.items()],
+            )
 
 
-async def results(store: Store, from_id: int, to_id: int, version: str) -> dict[int, Results]:
-    """Return what this version of the analysis keeps of each run whose id lies between two."""
+async def documents(store: Store, from_id: int, to_id: int, version: str) -> dict[int, dict[str, Any]]:
+    """Return what this version of the analysis keeps of each run whose id lies between two, as reports tell it."""
     found = await store.fetch(
-        "SELECT run, results FROM analysis a WHERE run BETWEEN ? AND ? AND version = ? "
+        "SELECT run, document FROM analysis a WHERE run BETWEEN ? AND ? AND version = ? "
         "AND EXISTS (SELECT 1 FROM result r WHERE r.run = a.run)",
         (from_id, to_id, version),
     )
-    return {run: Results.parse(text) for run, text in found}
+    return {run: orjson.loads(text) for run, text in found}
 
 
 async def of_requests(store: Store, run: int, quantity: str) -> dict[int, float]:

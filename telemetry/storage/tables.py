@@ -264,7 +264,7 @@ analysis = Table(
     metadata,
     Column("run", ForeignKey("run.id"), primary_key=True),
     Column("version", Text, nullable=False),
-    Column("results", Text, nullable=False),  # what `result` says of the run, as JSON
+    Column("document", Text, nullable=False),  # JSON
 )
 
 import_file = Table(

@@ -15,7 +15,7 @@ def upgrade() -> None:
         "analysis",
         sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
-        sa.Column("results", sa.Text(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["run.id"], name=op.f("fk_analysis_run_run")),
         sa.PrimaryKeyConstraint("run", name=op.f("pk_analysis")),
     )
