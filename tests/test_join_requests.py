@@ -138,6 +138,10 @@ async def test_requests_and_idle_add_up_to_the_published_energy_in_json_and_in_s
     assert joules == pytest.approx(charged(run), rel=1e-12)
     assert (method, run["j_per_request"]["of"]) == ("allocated(M4)", "allocated(M4)")
     assert rows(path, "SELECT unattributed_j FROM v_run_best") == [(run["unattributed_j"],)]
+    assert all(0 < q["marginal_j"] < q["energy_j"] for q in run["per_request"]), "steps are shared"
+    assert rows(path, "SELECT energy_j, marginal_j FROM v_request ORDER BY number") == [
+        (q["energy_j"], q["marginal_j"]) for q in run["per_request"]
+    ]
     each = sorted(q["energy_j"] for q in run["per_request"])
     assert run["j_per_request"]["p50"] == pytest.approx((each[2] + each[3]) / 2)
     assert run["j_per_request"]["p90"] is None, "six say nothing of a p90"
@@ -152,6 +156,7 @@ async def test_another_policy_is_worked_out_afresh_and_not_kept(tmp_path: Path, 
     before = rows(path, "SELECT * FROM result ORDER BY id")
     (equal,) = await reported(path, with_requests=True, how=How(policy="time-share"))
     assert equal["j_per_request"]["of"] == "allocated(M1)"
+    assert equal["per_request"][0]["marginal_j"] is None, "it knows no cost of tokens"
     assert charged(equal) == pytest.approx(charged(kept), rel=1e-9)
     assert equal["per_request"][0]["energy_j"] != pytest.approx(kept["per_request"][0]["energy_j"], rel=0.01)
     assert rows(path, "SELECT * FROM result ORDER BY id") == before
@@ -417,5 +422,5 @@ def test_the_commands_show_what_requests_are_charged_and_work_runs_out(
     assert "allocated(M1)" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"no policy M7\. Known are: M0, M1, M2, M3, M4"):
         reading.report(["run"], str(path), policy="M7")
-    ((kept,),) = rows(path, "SELECT count(*) FROM result WHERE request >= 0")
-    assert kept == 6
+    kept = rows(path, "SELECT quantity, count(*) FROM result WHERE request >= 0 GROUP BY 1 ORDER BY 1")
+    assert kept == [("energy_j", 6), ("marginal_j", 6)]

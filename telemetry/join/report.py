@@ -64,13 +64,13 @@ async def report(
     documents: list[dict[str, Any]] = []
     for k, part in _batches(asked):
         progress(k, len(asked))
-        used, told, shares = await _told(store, part, analyst)
+        used, told, fresh = await _told(store, part, analyst)
         for run in part:
             devices = [analyst.context.devices[number] for number in used[run.id]]
             document = run_json(run, devices, told[run.id], analyst.context, baselines)
             if with_requests:
-                energy_j = shares.get(run.id) or await results.of_requests(store, run.id, "energy_j")
-                document["per_request"] = per_request(await reader.requests(store, run.id), energy_j)
+                shares = fresh[run.id].of_requests if run.id in fresh else await results.of_requests(store, run.id)
+                document["per_request"] = per_request(await reader.requests(store, run.id), shares)
             documents.append(document)
     return {
         "schema": "telemetry.report/1",
@@ -134,8 +134,8 @@ async def _analyst(store: Store, every: Sequence[StoredRun], boards: Boards, how
 
 async def _told(
     store: Store, runs: Sequence[StoredRun], analyst: _Analyst
-) -> tuple[Mapping[int, list[int]], Mapping[int, Mapping[str, Any]], Mapping[int, Mapping[int, float]]]:
-    """Return of some runs, by run, the devices, what is told, and new shares of requests; keep what is new."""
+) -> tuple[Mapping[int, list[int]], Mapping[int, Mapping[str, Any]], Mapping[int, Analysed]]:
+    """Return of some runs, by run, the devices, what is told, and what was worked out now, which is kept."""
     span = min(run.id for run in runs), max(run.id for run in runs)
     used = defaultdict(list, await reader.run_devices(store, *span))
     by_default = analyst.how == How()
@@ -149,11 +149,11 @@ async def _told(
         others = analyst.overlaps.get(run.id, ())
         fresh[run.id] = await analyse(store, run, stop_of(run), devices, analyst.context.clock, analyst.how, others)
     told = kept | {run: found.told for run, found in fresh.items()}
-    shares = [each for found in fresh.values() for each in found.of_requests]
     if fresh and by_default and not store.read_only:
         rows = [row for found in fresh.values() for row in found.results]
+        shares = [each for found in fresh.values() for each in found.of_requests]
         await results.write_results(store, analyst.version, rows, shares, {run: told[run] for run in fresh})
-    return used, told, {each.run: dict(zip(each.numbers, each.values, strict=True)) for each in shares}
+    return used, told, fresh
 
 
 async def _board(store: Store, analyst: _Analyst, device: int) -> Board:

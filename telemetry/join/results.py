@@ -26,7 +26,7 @@ from telemetry.storage.reader import StoredDevice, StoredRun, WallClock
 from telemetry.storage.results import OfRequests
 from telemetry.storage.store import Store
 
-ANALYSIS_VERSION = "7"
+ANALYSIS_VERSION = "8"
 
 # Runners whose work another process does: nobody can say which processes on the GPU are strangers.
 NOT_THE_RECORDER = ("command", "openai", "proxy")
@@ -108,7 +108,7 @@ async def analyse(
             for device, quantities in found.items()
             for quantity, estimate in quantities.items()
         ],
-        of_requests=[] if charged is None else [_each(run.id, work, charged, how.policy)],
+        of_requests=[] if charged is None else _each(run.id, work, charged, how.policy),
         told=tell((stop_ns - run.start_ns) / 1e9, every, summed_up, found, label(how.policy)),
     )
 
@@ -171,14 +171,17 @@ def _windowed(
     return spreads.of_windows(energy, _token_ns(work), start_ns, stop_ns, period_ns)
 
 
-def _each(run: int, work: Served, charged: Charged, policy: Policy) -> OfRequests:
-    return OfRequests(
-        run=run,
-        quantity="energy_j",
-        method=label(policy),
-        numbers=[q.number for q in work.requests],
-        values=charged.shares.energy_j.sum(axis=0).tolist(),
-    )
+def _each(run: int, work: Served, charged: Charged, policy: Policy) -> list[OfRequests]:
+    """Return what each request is charged, and where the policy tells it, the part that its own tokens cost."""
+    shares = {"energy_j": charged.shares.energy_j, "marginal_j": charged.shares.marginal_j}
+    numbers = [q.number for q in work.requests]
+    return [
+        OfRequests(
+            run=run, quantity=quantity, method=label(policy), numbers=numbers, values=joules.sum(axis=0).tolist()
+        )
+        for quantity, joules in shares.items()
+        if np.isfinite(joules).all()
+    ]
 
 
 def _phases(work: Served, parts: Mapping[int, DeviceEnergy], start_ns: int, stop_ns: int) -> dict[str, Estimate]:

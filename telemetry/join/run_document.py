@@ -10,6 +10,7 @@ from telemetry.join import boundaries
 from telemetry.join.baselines import Baselines, above_idle
 from telemetry.join.documents import energy_json, energy_of, iso
 from telemetry.storage.reader import Sessions, StoredDevice, StoredRequest, StoredRun, StoredSession, WallClock
+from telemetry.storage.results import OfRequests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +85,9 @@ def run_json(
     }
 
 
-def per_request(requests: Sequence[StoredRequest], energy_j: Mapping[int, float]) -> list[dict[str, Any]]:
+def per_request(requests: Sequence[StoredRequest], shares: Sequence[OfRequests]) -> list[dict[str, Any]]:
     """Return each request of a run with what it is charged."""
+    charged = {share.quantity: dict(zip(share.numbers, share.values, strict=True)) for share in shares}
     return [
         {
             "number": q.number,
@@ -95,7 +97,7 @@ def per_request(requests: Sequence[StoredRequest], energy_j: Mapping[int, float]
             "output_tokens": q.output_tokens,
             "ttft_s": _between_s(q.submitted_ns, q.first_token_ns),
             "e2e_s": _between_s(q.submitted_ns, q.ended_ns),
-            "energy_j": energy_j.get(q.number),
+            **{name: charged.get(name, {}).get(q.number) for name in ("energy_j", "marginal_j")},
         }
         for q in requests
     ]

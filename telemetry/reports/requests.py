@@ -11,7 +11,8 @@ from telemetry.reports.wording import format_number, printable, short, simulated
 
 Document = Mapping[str, Any]
 _CSV = (
-    *("run", "number", "status", "input_tokens", "cached_tokens", "output_tokens", "ttft_s", "e2e_s", "energy_j", "of"),
+    *("run", "number", "status", "input_tokens", "cached_tokens", "output_tokens", "ttft_s", "e2e_s"),
+    *("energy_j", "marginal_j", "of"),
 )
 
 
@@ -29,6 +30,7 @@ _FIELDS: Fields = {
     "TTFT s": _number("ttft_s"),
     "E2E s": _number("e2e_s"),
     "J": _number("energy_j"),
+    "marginal J": _number("marginal_j"),
     "of": lambda entry: printable(entry["of"]),
 }
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -70,10 +72,15 @@ async def documents(store: Store, from_id: int, to_id: int, version: str) -> dic
     return {run: orjson.loads(text) for run, text in found}
 
 
-async def of_requests(store: Store, run: int, quantity: str) -> dict[int, float]:
-    """Return a quantity that is kept of a run's requests, by their numbers."""
+async def of_requests(store: Store, run: int) -> list[OfRequests]:
+    """Return what is kept of a run's requests."""
     found = await store.fetch(
-        "SELECT request, value FROM result WHERE run = ? AND device = ? AND request != ? AND quantity = ?",
-        (run, ALL_DEVICES, WHOLE_RUN, quantity),
+        "SELECT quantity, method, request, value FROM result WHERE run = ? AND device = ? AND request != ? "
+        "ORDER BY quantity, method",
+        (run, ALL_DEVICES, WHOLE_RUN),
     )
-    return dict(found)
+    return [
+        OfRequests(run=run, quantity=quantity, method=method, numbers=numbers, values=values)
+        for (quantity, method), rows in groupby(found, itemgetter(0, 1))
+        for numbers, values in [zip(*(row[2:] for row in rows), strict=True)]
+    ]

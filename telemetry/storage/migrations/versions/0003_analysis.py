@@ -1,7 +1,9 @@
-"""What was worked out of a run in one piece, for reports of many runs."""
+"""What was worked out of a run in one piece, for reports of many runs; and what each request cost by itself."""
 
 import sqlalchemy as sa
 from alembic import op
+
+from telemetry.storage import views
 
 revision = "0003"
 down_revision = "0002"
@@ -10,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table; the next report fills it."""
+    """Add the table, which the next report fills, and make the view of requests anew."""
     op.create_table(
         "analysis",
         sa.Column("run", sa.Integer(), nullable=False),
@@ -19,6 +21,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run"], ["run.id"], name=op.f("fk_analysis_run_run")),
         sa.PrimaryKeyConstraint("run", name=op.f("pk_analysis")),
     )
+    op.execute("DROP VIEW v_request")
+    op.execute(views.statement("v_request"))
 
 
 def downgrade() -> None:
