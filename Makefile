@@ -17,7 +17,7 @@ demo: $(STAMPS)/package engine ## install what is missing, then measure a small 
 	@$(VENV)/bin/telemetry demo
 
 test: $(STAMPS)/dev engine transformers ## run the tests with the locked tools
-	@$(VENV)/bin/pytest
+	@$(VENV)/bin/pytest --numprocesses=auto --dist=worksteal
 
 lint: $(STAMPS)/dev ## check style, format, types and import contracts
 	$(VENV)/bin/ruff check
