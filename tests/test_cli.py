@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jsonschema
 import pytest
 from chain_gguf import write_chain_gguf
 
+from telemetry.cli.common import progress_bar
 from telemetry.cli.reading import _time_ns
 from telemetry.errors import UsageError
 from telemetry.reports import schema
@@ -146,6 +148,23 @@ def test_sql_takes_queries_from_a_terminal_and_one_from_a_pipe() -> None:
     command = [sys.executable, "-m", "telemetry.cli", "sql", "--format", "csv"]
     piped = subprocess.run(command, input="select 6*7 as answer", capture_output=True, text=True, check=True)
     assert piped.stdout.split() == ["answer", "42"]
+
+
+def test_what_stands_in_brackets_is_text_in_tables_and_progress_and_no_cell_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    telemetry("import", RECORDING, "--tz", "+01:00")
+    shown = telemetry("sql", f"SELECT '[/x] [red]' AS '[/name]', '{'y' * 200}' AS long").stdout
+    assert "[/x] [red]" in shown
+    assert "[/name]" in shown
+    assert shown.count("y") == 200
+    assert "[/new]" in telemetry("config", "--store", "[/new].db").stdout
+    terminal = StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stderr", terminal)
+    with progress_bar("reading [/x].db") as progress:
+        progress(1, 2, "run [/y]")
+    assert "run [/y]" in terminal.getvalue()
 
 
 # Collecting.

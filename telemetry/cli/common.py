@@ -1,16 +1,19 @@
 """What the commands share: options, and printing in the asked format."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from telemetry.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Format(StrEnum):
@@ -61,11 +64,27 @@ def progress_bar(what: str) -> Iterator[Callable[..., None]]:
         yield lambda done, total, words="": None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task(what, total=None)
-        yield lambda done, total, words="": bar.update(shown, completed=done, total=total, description=words or what)
+        shown = bar.add_task(escape(what), total=None)  # paths and names may hold brackets
+        yield lambda done, total, words="": bar.update(
+            shown, completed=done, total=total, description=escape(words or what)
+        )
+
+
+def lined_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
+    """Lay rows out. Cells are text, never markup; None is left empty; what is too long is folded and never cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in names:
+        table.add_column(Text(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    return table
 
 
 def show(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, StoreOption, say
+from telemetry.cli.common import Format, FormatOption, StoreOption, lined_table, say
 from telemetry.errors import UsageError
 from telemetry.settings import load_settings
 
@@ -69,12 +69,8 @@ def _answer(place: str, query: str, form: Format) -> None:
         writer.writerows(rows)
     else:
         from rich.console import Console
-        from rich.table import Table
 
-        table = Table(*names)
-        for row in rows:
-            table.add_row(*("" if cell is None else str(cell) for cell in row))
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        Console(width=None if sys.stdout.isatty() else 120).print(lined_table(names, rows))
 
 
 def import_files(

@@ -4,7 +4,7 @@ import importlib.util
 from dataclasses import asdict
 from pathlib import Path
 
-from telemetry.cli.common import Format, FormatOption, GpusOption, SourceOption, StoreOption, emit
+from telemetry.cli.common import Format, FormatOption, GpusOption, SourceOption, StoreOption, emit, lined_table
 from telemetry.clock import SteadyClock, take_anchor
 from telemetry.errors import SourceUnavailable, UsageError
 from telemetry.settings import load_settings, origins
@@ -84,7 +84,6 @@ def config(store: StoreOption = None, form: FormatOption = Format.table) -> None
 
 def _print(rows: list[dict[str, str]], names: tuple[str, ...], form: Format, version: str, key: str) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from telemetry.reports import to_json
 
@@ -93,7 +92,4 @@ def _print(rows: list[dict[str, str]], names: tuple[str, ...], form: Format, ver
         return
     if form is not Format.table:
         raise UsageError("This prints table or json. Give one of these with --format.")
-    table = Table(*names)
-    for row in rows:
-        table.add_row(*(row[name] for name in names))
-    Console().print(table)
+    Console().print(lined_table(names, [[row[name] for name in names] for row in rows]))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from telemetry.cli.common import Format, FormatOption, SourceOption, emit, progress_bar, say
+from telemetry.cli.common import Format, FormatOption, SourceOption, emit, lined_table, progress_bar, say
 from telemetry.errors import UsageError
 from telemetry.settings import load_settings
 
@@ -48,13 +48,12 @@ def probe(
 def print_profile(profile: "DeviceProfile") -> None:
     """Print a profile as a table."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("what", "found")
+    rows = []
     for name, value in asdict(profile).items():
         label, _, unit = name.rpartition("_") if name.endswith(("_ns", "_w", "_s")) else (name, "", "")
-        table.add_row(label.replace("_", " "), _words(value, unit))
-    Console().print(table)
+        rows.append((label.replace("_", " "), _words(value, unit)))
+    Console().print(lined_table(("what", "found"), rows))
 
 
 def _words(value: object, unit: str) -> str:
