@@ -63,11 +63,11 @@ def browser(file: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def look(browser: Any, file: Path) -> Iterator[Callable[..., Seen]]:
-    """Open the page, in a scheme of colours."""
+    """Open the page, in a scheme of colours and so many pixels wide."""
     contexts = []
 
-    def opened(scheme: str = "light") -> Seen:
-        contexts.append(browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900}))
+    def opened(scheme: str = "light", width: int = 1280) -> Seen:
+        contexts.append(browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}))
         seen = Seen(page=contexts[-1].new_page())
         seen.page.on("request", lambda request: seen.requests.append(request.url))
         seen.page.on("console", lambda message: seen.complaints.append(message.text))
@@ -103,6 +103,20 @@ def test_every_figure_is_drawn_with_its_axes_labelled(look: Callable[..., Seen],
         assert box["height"] > sum(panel.height for panel in figure.panels)
         assert svg.locator("path").count() > 10 * len(figure.panels)
         assert "SIMULATED" in texts
+
+
+def test_on_a_phone_no_axis_is_cut_and_no_words_lie_under_the_mark(look: Callable[..., Seen], shared: Compared) -> None:
+    seen = look(width=390)
+    for shown, figure in zip(seen.figures(), shared.drawn.figures, strict=True):
+        stamp = shown.locator("svg text", has_text="SIMULATED").first.bounding_box()
+        for text in shown.locator("svg text").all():
+            box = text.bounding_box()
+            apart = box["y"] >= stamp["y"] + stamp["height"] or box["x"] + box["width"] <= stamp["x"]
+            assert apart or text.text_content() == "SIMULATED", (figure.key, text.text_content())
+        chart = shown.locator(".chart").bounding_box()
+        label = shown.locator("svg text", has_text=figure.x.label).bounding_box()
+        assert label["x"] + label["width"] <= chart["x"] + chart["width"], figure.key
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 # The middles of all shapes of a figure; a dot is one of 11 pixels.

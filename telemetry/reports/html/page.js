@@ -4,8 +4,13 @@
   const figures = new Map(JSON.parse(document.getElementById("figures").textContent).map((each) => [each.key, each]));
   const drawn = new Map(); // element → its chart
   const LEFT = 78, ROWS_LEFT = 340, RIGHT = 28, TOP = 44, BETWEEN = 26, BOTTOM = 52, SLIDER = 44;
+  const NARROW = 600; // below this width rows are named above their marks, and a figure's legend has a line of its own
+  const ABOVE = 44, STAMP = 24;
 
   const onTime = (figure) => known(figure.end_s);
+  const named = (figure, panel) => panel.rows.length > 0 && !onTime(figure); // its rows are things with names, not lanes
+  const height = (figure, panel, narrow) => panel.height + (narrow && named(figure, panel) ? ABOVE * panel.rows.length : 0);
+  const top = (narrow) => TOP + (narrow ? ABOVE : 0);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const known = (value) => value !== null && value !== undefined;
   const label = (axis) => (axis.unit ? `${axis.name}, ${axis.unit}` : axis.name);
@@ -82,7 +87,7 @@
   }
 
   // One mark as series of ECharts.
-  function series(figure, panel, mark, index, colours) {
+  function series(figure, panel, mark, index, colours, room) {
     const place = { name: mark.name, xAxisIndex: index, yAxisIndex: index, itemStyle: { color: colours.get(mark.name) }, animation: false };
     if (mark.kind === "line") {
       const line = {
@@ -94,12 +99,12 @@
     }
     if (mark.kind === "bars") return [{ ...place, type: "bar", stack: "all", barMaxWidth: 22, data: mark.x }];
     if (mark.kind === "spans") return [spans(place, mark)];
-    const named = !panel.rows.length && !mark.faint && mark.x.length <= 12;
+    const labelled = !panel.rows.length && !mark.faint && mark.x.length <= 12;
     const scatter = {
       ...place, type: "scatter", symbolSize: mark.faint ? 6 : 11, z: mark.faint ? 2 : 4,
       itemStyle: { ...place.itemStyle, opacity: mark.faint ? 0.7 : 1 },
       data: mark.x.map((x, k) => ({ value: [x, mark.y[k]], label: { position: inward(figure, mark.x, x) } })),
-      label: { show: named, distance: 10, color: colour("--ink"), formatter: ({ dataIndex }) => mark.labels[dataIndex] || "" },
+      label: { show: labelled, distance: 10, width: room, overflow: "break", lineHeight: 14, color: colour("--ink"), formatter: ({ dataIndex }) => mark.labels[dataIndex] || "" },
       labelLayout: { hideOverlap: true, dy: -11 }, // above the whiskers
     };
     return mark.x_lo || mark.y_lo ? [whiskers(place, mark), scatter] : [scatter];
@@ -159,16 +164,18 @@
     };
   }
 
-  function option(figure) {
+  function option(figure, width) {
     const colours = palette(figure), ink = colour("--ink"), soft = colour("--soft"), grid = colour("--grid"), n = figure.panels.length;
-    const left = figure.panels.some((panel) => panel.rows.length && !onTime(figure)) ? ROWS_LEFT : LEFT;
+    const narrow = width < NARROW;
+    const left = figure.panels.some((panel) => named(figure, panel)) ? (narrow ? RIGHT : ROWS_LEFT) : LEFT;
+    const room = width - left - RIGHT;
     const text = { color: soft, fontSize: 12 }, line = { lineStyle: { color: colour("--rule") } };
     const found = { grids: [], xs: [], ys: [], all: [] };
-    let top = TOP;
+    let below = top(narrow);
     figure.panels.forEach((panel, k) => {
-      const last = k === n - 1;
-      found.grids.push({ left, right: RIGHT, top, height: panel.height });
-      top += panel.height + BETWEEN;
+      const last = k === n - 1, above = narrow && named(figure, panel);
+      found.grids.push({ left, right: RIGHT, top: below, height: height(figure, panel, narrow) });
+      below += height(figure, panel, narrow) + BETWEEN;
       found.xs.push({
         gridIndex: k, type: figure.x.log ? "log" : "value", scale: !figure.x.zero, min: onTime(figure) ? 0 : null, max: figure.end_s,
         name: last ? label(figure.x) : "", nameLocation: "middle", nameGap: 30, nameTextStyle: { color: ink, fontSize: 13 },
@@ -178,11 +185,11 @@
       found.ys.push({
         gridIndex: k, type: panel.rows.length ? "category" : panel.y.log ? "log" : "value", scale: !panel.y.zero, inverse: panel.rows.length > 0,
         data: panel.rows.length ? panel.rows : null, splitNumber: panel.height < 150 ? 3 : 5,
-        name: label(panel.y), nameLocation: "middle", nameGap: left - 22, nameTextStyle: { color: ink, fontSize: 13 },
-        axisLabel: panel.rows.length ? { ...text, show: !onTime(figure) || panel.rows.length < 12, color: ink, width: left - 54, lineHeight: 15, overflow: "break", interval: 0 } : { ...text, formatter: number },
+        name: above ? "" : label(panel.y), nameLocation: "middle", nameGap: left - 22, nameTextStyle: { color: ink, fontSize: 13 },
+        axisLabel: panel.rows.length ? { ...text, show: !onTime(figure) || panel.rows.length < 12, color: ink, width: left - 54, lineHeight: 15, overflow: "break", interval: 0, ...(above ? { inside: true, margin: 0, width: room, verticalAlign: "bottom", padding: [0, 0, 13, 4] } : {}) } : { ...text, formatter: number },
         axisLine: line, axisTick: { show: false }, splitLine: { show: !panel.rows.length, lineStyle: { color: grid } },
       });
-      for (const mark of panel.marks) found.all.push(...series(figure, panel, mark, k, colours));
+      for (const mark of panel.marks) found.all.push(...series(figure, panel, mark, k, colours, room / 2));
     });
     figure.shades.forEach((shade) => figure.panels.forEach((panel, index) => {
       if (panel.rows.length) return;
@@ -197,7 +204,7 @@
     return {
       backgroundColor: "transparent", textStyle: { fontFamily: "system-ui, 'DejaVu Sans', sans-serif", color: ink }, animation: false,
       grid: found.grids, xAxis: found.xs, yAxis: found.ys, series: found.all, dataZoom: zooms,
-      legend: { type: "scroll", top: 4, left, right: RIGHT + 120, textStyle: { color: ink }, data: [...new Set(found.all.map((each) => each.name))].map((name) => ({ name, icon: "roundRect" })), pageTextStyle: text, pageIconColor: ink },
+      legend: { type: "scroll", top: narrow ? 4 + STAMP : 4, left, right: RIGHT + (narrow ? 0 : 120), textStyle: { color: ink }, data: [...new Set(found.all.map((each) => each.name))].map((name) => ({ name, icon: "roundRect" })), pageTextStyle: text, pageIconColor: ink },
       axisPointer: { link: [{ xAxisIndex: "all" }] },
       tooltip: {
         trigger: onTime(figure) ? "axis" : "item", confine: true, backgroundColor: colour("--card"), borderColor: colour("--rule"), textStyle: { color: ink },
@@ -216,16 +223,18 @@
 
   function draw(details) {
     const figure = figures.get(details.id), element = details.querySelector(".chart");
+    const width = element.clientWidth, narrow = width < NARROW;
+    const heights = figure.panels.reduce((sum, panel) => sum + height(figure, panel, narrow) + BETWEEN, 0);
+    element.style.height = `${top(narrow) + heights - BETWEEN + BOTTOM + (onTime(figure) ? SLIDER : 0)}px`;
     let chart = drawn.get(element);
     if (!chart) {
-      const heights = figure.panels.reduce((sum, panel) => sum + panel.height + BETWEEN, 0);
-      element.style.height = `${TOP + heights - BETWEEN + BOTTOM + (onTime(figure) ? SLIDER : 0)}px`;
       chart = echarts.init(element, null, { renderer: "svg" });
       drawn.set(element, chart);
       control(details, figure, element, chart);
     }
     const zoom = chart.getOption()?.dataZoom?.[0];
-    chart.setOption(option(figure), true);
+    chart.resize();
+    chart.setOption(option(figure, width), true);
     if (zoom) chart.dispatchAction({ type: "dataZoom", dataZoomIndex: 0, start: zoom.start, end: zoom.end });
   }
 
@@ -247,7 +256,7 @@
         place = Math.max(0, Math.min(steps, (place < 0 ? (by > 0 ? -1 : 1) : place) + by));
         const x = axis[0] + ((axis[1] - axis[0]) * place) / steps;
         const [pixel] = chart.convertToPixel({ gridIndex: 0 }, [x, 0]);
-        chart.dispatchAction({ type: "showTip", x: pixel, y: TOP + figure.panels[0].height / 2 });
+        chart.dispatchAction({ type: "showTip", x: pixel, y: top(element.clientWidth < NARROW) + figure.panels[0].height / 2 });
         value.textContent = toldAt(figure, x).replaceAll("\n", "; ");
         return;
       }
@@ -272,7 +281,12 @@
       event.preventDefault();
     });
     details.querySelector(".tools").addEventListener("click", ({ target }) => target.dataset.do && zoom(target.dataset.do));
-    new ResizeObserver(() => element.clientWidth && chart.resize()).observe(element);
+    let width = element.clientWidth;
+    new ResizeObserver(() => {
+      if (!element.clientWidth || element.clientWidth === width) return;
+      width = element.clientWidth;
+      draw(details);
+    }).observe(element);
   }
 
   // The numbers of a figure, made when asked for: as HTML they would outweigh the rest of the page.
