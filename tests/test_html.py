@@ -25,10 +25,11 @@ from telemetry.cli.drawing import Drawn, page
 from telemetry.join.series import BINS, STROKES
 from telemetry.reports.figures import Bars, Figure, Line, Points, Spans
 from telemetry.reports.figures_all import MOST_TIMELINES, figures_of
-from telemetry.reports.figures_runs import _front, energy_parts
+from telemetry.reports.figures_runs import _front, energy_against, energy_parts, ranked_settings, ranking
 from telemetry.reports.figures_time import MOST_LANES, _lanes, _running
 from telemetry.reports.html.answers import answers
-from telemetry.reports.html.page import MOST_RUNS
+from telemetry.reports.html.page import MOST_RUNS, to_html
+from telemetry.reports.render import to_markdown
 from telemetry.reports.wording import REASONS
 from telemetry.storage.store import open_store
 
@@ -189,6 +190,33 @@ def test_the_rankings_sql_gives_the_rankings_numbers(shared: Compared) -> None:
     assert len(found) == len(drawn) == 2
     for name, joules in drawn.items():
         assert found[name.partition(", batch")[0]] == pytest.approx(joules, rel=1e-9)
+
+
+def test_a_ranking_by_joules_above_idle_says_so_wherever_it_is_shown(shared: Compared) -> None:
+    document = copy.deepcopy(shared.document)
+    for run in document["runs"]:
+        if run["energy"]["value_j"]:
+            run["energy"]["net_j"] = run["energy"]["value_j"] / 2
+    for group in document["groups"]:
+        per = group["j_per_output_token"]
+        if per["mean"]:
+            per |= {name: per[name] / 2 for name in ("mean", "ci_lo", "ci_hi")}
+        per["method"] = per["method"].replace("joules", "joules above idle")
+    settings = ranked_settings(document)
+    drawn = [ranking(settings), energy_against(settings, "latency")]
+    for each, axis in zip(drawn, ("x", "y"), strict=True):
+        assert each
+        label = each.x.label if axis == "x" else each.panels[0].y.label
+        assert label == "energy above idle per output token, J"
+        assert "-- All joules." in each.sql[0]
+        assert rows(shared.path, each.sql[0])
+    single, _, points = drawn[1].panels[0].marks if drawn[1] else ()
+    assert isinstance(single, Points)
+    assert isinstance(points, Points)
+    assert points.y.min() >= single.y.min(), "single runs, too, are those above idle"
+    assert points.y.max() <= single.y.max()
+    for text in (answers(document)[0][1], to_html(document, [], [], shared.drawn.behind), to_markdown(document)):
+        assert re.search("J above idle( per output |/)token", text)
 
 
 def test_axes_have_units_and_marks_have_arrays_of_one_length(shared: Compared) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from telemetry.analysis.rows import Floats
 from telemetry.reports import figures_sql as sql
 from telemetry.reports.figures import Axis, Bars, Figure, Line, Mark, Panel, Points, floats, spread_out
-from telemetry.reports.wording import printable
+from telemetry.reports.wording import per_output_token, printable
 
 Document = Mapping[str, Any]
 Setting = tuple[Document, list[Document]]  # a group of the report, and its runs
@@ -18,7 +18,6 @@ MOST_ROWS = 40  # settings in a figure with a row for each; the tables hold all
 MOST_POINTS = 300
 PARTS = ("prefill", "decode", "idle", "unattributed", "other runs", "not told apart")
 LEAST_SHARE = 0.002  # of a bar, below which nobody sees a part
-J_PER_TOKEN = "energy per output token"
 RANKING_CAPTION = (
     "Points: joules of all measured runs of a setting over their output tokens. Bars: 95 % confidence interval over "
     "its runs; a point without one is a single run. Settings of one rank cannot be told apart."
@@ -69,11 +68,11 @@ def ranking(settings: Sequence[Setting]) -> Figure | None:
     )
     return Figure(
         key="ranking",
-        title="Ranking: energy per output token",
-        x=Axis(name=J_PER_TOKEN, unit="J", log=spread_out(mean)),
+        title=f"Ranking: {_ranked_by(shown)}",
+        x=Axis(name=_ranked_by(shown), unit="J", log=spread_out(mean)),
         panels=(Panel(y=Axis(name="setting"), rows=names, marks=marks, height=30 + 36 * len(shown)),),
         caption=RANKING_CAPTION + _left_out(settings, shown),
-        sql=(sql.settings(_ids(shown)),),
+        sql=(sql.settings(_ids(shown)) + _gross(shown),),
         simulated=_simulated(shown),
     )
 
@@ -97,7 +96,8 @@ def energy_against(settings: Sequence[Setting], what: str) -> Figure | None:
     names = tuple(group_name(group["by"]) for group, _ in shown)
     single: tuple[Mark, ...] = ()
     if sum(len(runs) for _, runs in shown) <= MOST_POINTS:
-        each_y = floats([run["j_per_output_token"]["value"] for _, runs in shown for run in runs])
+        joules = "net_j" if _above_idle(shown) else "value_j"
+        each_y = floats([run["energy"][joules] / run["output_tokens"] for _, runs in shown for run in runs])
         labels = tuple(printable(uid)[:8] for uid in _ids(shown))
         single = (Points(name="single runs", x=np.concatenate(values), y=each_y, labels=labels, faint=True),)
     marks = (
@@ -110,9 +110,9 @@ def energy_against(settings: Sequence[Setting], what: str) -> Figure | None:
         key=f"energy-{what}",
         title=f"Energy against {what}",
         x=Axis(name=name, unit=unit, log=spread_out(x)),
-        panels=(Panel(y=Axis(name=J_PER_TOKEN, unit="J", log=spread_out(y)), marks=marks, height=320),),
+        panels=(Panel(y=Axis(name=_ranked_by(shown), unit="J", log=spread_out(y)), marks=marks, height=320),),
         caption=AGAINST_CAPTION.format(better) + _left_out(told, shown),
-        sql=(statement(_ids(shown)),),
+        sql=(statement(_ids(shown)) + _gross(shown),),
         simulated=_simulated(shown),
     )
 
@@ -209,6 +209,18 @@ def _per_token(settings: Sequence[Setting]) -> tuple[Floats, Floats, Floats]:
     each = [group["j_per_output_token"] for group, _ in settings]
     mean, lo, hi = (floats([per[key] for per in each]) for key in ("mean", "ci_lo", "ci_hi"))
     return mean, lo, hi
+
+
+def _above_idle(settings: Sequence[Setting]) -> bool:
+    return "above idle" in per_output_token([group for group, _ in settings])
+
+
+def _ranked_by(settings: Sequence[Setting]) -> str:
+    return "energy above idle per output token" if _above_idle(settings) else "energy per output token"
+
+
+def _gross(settings: Sequence[Setting]) -> str:
+    return sql.GROSS if _above_idle(settings) else ""
 
 
 def _left_out(every: Sequence[Any], shown: Sequence[Any]) -> str:

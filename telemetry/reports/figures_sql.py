@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 
+# Below a statement: before it, it would look like an option of `telemetry sql`.
+GROSS = """
+-- All joules. Those above idle are less by the baseline's power (idle_power_w in result) times the run's duration."""
+
 
 def settings(runs: Iterable[str]) -> str:
     """Return the statement for joules per output token of each setting."""

@@ -19,6 +19,7 @@ from telemetry.reports.wording import (
     interval,
     middle,
     net,
+    per_output_token,
     printable,
     report_notes,
     request_energy,
@@ -155,7 +156,7 @@ def to_table(report: Document, console: Console) -> None:
         for run in runs:
             _record(run, fields, console, style="dim" if run["warmup"] else "")
     if report["groups"]:
-        console.print(entries_table(report["groups"], _GROUP))
+        console.print(entries_table(report["groups"], _group_fields(report["groups"])))
     _print_lines(report_notes(report), console)
 
 
@@ -163,7 +164,7 @@ def to_markdown(report: Document) -> str:
     """Return a report as Markdown: runs, groups where there are any, and what the flags mean."""
     parts = [entries_markdown(report["runs"], _told(report["runs"]))]
     if report["groups"]:
-        parts.append(entries_markdown(report["groups"], _GROUP))
+        parts.append(entries_markdown(report["groups"], _group_fields(report["groups"])))
     return document_markdown(simulated_line(report), parts, report_notes(report))
 
 
@@ -205,6 +206,12 @@ def list_markdown(listing: Document) -> str:
 def _told(runs: Sequence[Document]) -> Fields:
     """Return the fields of a run; net energy only where one of the runs has it."""
     return _RUN if any(net(run["energy"]) != NOTHING for run in runs) else {k: v for k, v in _RUN.items() if k != "net"}
+
+
+def _group_fields(groups: Sequence[Document]) -> Fields:
+    """Return the fields of a group; what it is ranked by says so where that is joules above idle alone."""
+    ranked_by = per_output_token(groups).replace(" per output token", "/token")
+    return {ranked_by if name == "J/token" else name: cell for name, cell in _GROUP.items()}
 
 
 def newest(entries: Sequence[Document], console: Console, what: str = "runs") -> Sequence[Document]:

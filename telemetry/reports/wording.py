@@ -79,6 +79,12 @@ def net(energy: Mapping[str, Any]) -> str:
     return NOTHING
 
 
+def per_output_token(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Return what groups are ranked by: joules per output token, and whether they are those above idle alone."""
+    above = any("above idle" in group["j_per_output_token"]["method"] for group in groups)
+    return "J above idle per output token" if above else "J per output token"
+
+
 def residual(devices: Sequence[Mapping[str, Any]]) -> str:
     """Return by how much counter and power readings differ, of the device where they differ most; a dash below 10 s."""
     known = [r for device in devices if (r := device.get("counter_residual")) is not None]

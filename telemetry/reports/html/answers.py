@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from telemetry.reports.figures_runs import Setting, energy_parts, group_name, ranked_settings
-from telemetry.reports.wording import format_number, interval, printable, sentence
+from telemetry.reports.wording import format_number, interval, per_output_token, printable, sentence
 
 Document = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ def answers(report: Document) -> list[tuple[str, str]]:
 
 def _per_token(group: Document) -> str:
     per = group["j_per_output_token"]
-    return f"{interval(per['mean'], per['ci_lo'], per['ci_hi'], 'J')} per output token"
+    return f"{interval(per['mean'], per['ci_lo'], per['ci_hi'])} {per_output_token([group])}"
 
 
 def _best(groups: Sequence[Document]) -> str:

@@ -14,7 +14,7 @@ from telemetry.reports.figures import Figure
 from telemetry.reports.figures_runs import group_name, ranked_settings
 from telemetry.reports.html.answers import answers, headline
 from telemetry.reports.render import run_cells
-from telemetry.reports.wording import format_number, interval, printable, report_notes, simulated_line
+from telemetry.reports.wording import format_number, interval, per_output_token, printable, report_notes, simulated_line
 from telemetry.storage.provenance import Provenance
 
 Document = Mapping[str, Any]
@@ -47,6 +47,7 @@ def to_html(report: Document, figures: Sequence[Figure], notes: Sequence[str], b
         policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
         + " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
         groups=[_group(group) for group, _ in ranked_settings(report)],
+        ranked_by=per_output_token(report["groups"]),
         head=[*head, ("verdict",)],
         rows=[[*cells, _verdict(run)] for cells, run in zip(rows, runs, strict=True)],
         warmups=[run["warmup"] for run in runs],
