@@ -20,6 +20,7 @@ from stored import rows
 from typer.testing import CliRunner
 
 from telemetry.analysis import FLAGS
+from telemetry.analysis.phases import TERMS
 from telemetry.cli.app import app
 from telemetry.cli.drawing import Drawn, page
 from telemetry.join.series import BINS, STROKES
@@ -27,7 +28,7 @@ from telemetry.reports.figures import Bars, Figure, Line, Points, Spans
 from telemetry.reports.figures_all import MOST_TIMELINES, figures_of
 from telemetry.reports.figures_runs import _front, energy_against, energy_parts, ranked_settings, ranking
 from telemetry.reports.figures_time import MOST_LANES, _lanes, _running
-from telemetry.reports.html.answers import answers
+from telemetry.reports.html.answers import UNTOLD, answers
 from telemetry.reports.html.page import MOST_RUNS, to_html
 from telemetry.reports.render import to_markdown
 from telemetry.reports.wording import REASONS
@@ -94,6 +95,24 @@ def test_the_first_screen_answers_the_five_questions(shared: Compared) -> None:
     for question, answer in answers(shared.document):
         assert question in said
         assert " ".join(answer.split()) in said
+
+
+def test_each_reason_why_phases_are_untold_has_words_of_its_own() -> None:
+    terms = [f"constant_{term}" for term in TERMS if term != "idle"]
+    assert {*terms, "few_blocks", "condition", "r2", "gap", "no_counter", "no_token_times", "shared_device"} == set(
+        UNTOLD
+    )
+    assert len(set(UNTOLD.values())) == len(UNTOLD)
+
+
+def test_of_one_run_and_one_setting_the_answers_say_one(shared: Compared) -> None:
+    document = copy.deepcopy(shared.document)
+    document["groups"] = [group for group in document["groups"] if group["rank"]]
+    document["groups"].append(document["groups"][0] | {"rank": None})
+    document["runs"][-1]["verdict"] = {"publishable": False, "reasons": ["grade_c"]}
+    said = dict(answers(document))
+    assert "1 setting could not be ranked" in said["Is the difference real?"]
+    assert "(grade_c, 1 run)" in said["May I publish this?"]
 
 
 def test_a_page_says_simulated_of_itself_and_of_every_figure(shared: Compared) -> None:
@@ -313,6 +332,11 @@ def test_the_parts_of_the_energy_add_up_to_it(shared: Compared) -> None:
     assert parts["unattributed"] == pytest.approx(1600, rel=0.02)
     bars = marks(figure(shared, "split"), Bars)
     assert {bar.name for bar in bars} == {"prefill", "decode", "unattributed", "not told apart"}
+
+
+def test_a_timeline_is_named_by_its_run_and_model(shared: Compared) -> None:
+    titles = [each.title for each in shared.drawn.figures if each.key.startswith("timeline")]
+    assert titles[:2] == [f"Run evil2-50 over time: {EVIL}, evil2", "Run plain2-4 over time: smollm2-135m, plain2"]
 
 
 def test_the_timelines_are_of_the_newest_run_of_each_setting_first(shared: Compared) -> None:

@@ -132,7 +132,7 @@ def analyse(
         count, version = ask(
             store, lambda opened: work_out(opened, uids, boards=known_boards(), progress=progress), write=True
         )
-    typer.echo(f"{count} runs worked out, by version {version} of the analysis.")
+    typer.echo(f"{count} run{'' if count == 1 else 's'} worked out, by version {version} of the analysis.")
 
 
 def window(

@@ -38,7 +38,7 @@ def timeline(run: Mapping[str, Any], series: RunSeries, number: int) -> Figure:
         Shade(name=f"{name} not measured", x=_union(device.gaps_s, series.duration_s / STRETCHES), loud=True)
         for name, device in zip(names, series.devices, strict=True)
     ]
-    who = printable(run["model"] if run["model"] is not None else run["name"])
+    who = ", ".join(printable(run[key]) for key in ("model", "name") if run[key] is not None) or printable(None)
     return Figure(
         key=f"timeline-{number}-{re.sub(r'[^A-Za-z0-9]', '-', run['run'][:8])}",  # a uid may hold anything
         title=f"Run {printable(run['run'])[:8]} over time: {who}",

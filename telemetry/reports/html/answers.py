@@ -14,6 +14,13 @@ UNTOLD = {
     "no_token_times": "nobody recorded when tokens came",
     "no_counter": "the device has no energy counter to fit",
     "gap": "the counter's updates do not follow on from each other",
+    "shared_device": "other runs used the devices meanwhile",
+    "constant_prefill": "the prompts in work hardly vary",
+    "constant_step": "the number of steps hardly varies",
+    "constant_output": "the outputs in work hardly vary",
+    "constant_context": "the contexts hardly vary",
+    "condition": "prompts, steps and outputs rise and fall together",
+    "r2": "the fit explains too little of what was drawn",
 }
 
 
@@ -66,7 +73,7 @@ def _best(groups: Sequence[Document]) -> str:
 
 def _real(report: Document, groups: Sequence[Document]) -> str:
     unranked = len(report["groups"]) - len(groups)
-    rest = f" {unranked} settings could not be ranked." if unranked else ""
+    rest = f" {unranked} setting{'s' if unranked > 1 else ''} could not be ranked." if unranked else ""
     if len(groups) < 2:
         return "There is nothing to compare." + rest
     best = groups[0]
@@ -121,9 +128,7 @@ def _where(name: str, runs: Sequence[Document]) -> str:
     text = f"{name}: {shares}, of {format_number(total, 'J')} in a run."
     reasons = dict.fromkeys(code for run in runs for code in run["phases"]["reasons"])
     if reasons:
-        because = "; ".join(
-            UNTOLD.get(code, "the load hardly varies in it") + f" ({printable(code)})" for code in reasons
-        )
+        because = "; ".join(f"{UNTOLD[code]} ({code})" if code in UNTOLD else printable(code) for code in reasons)
         text += f" Prefill and decode cannot be told apart: {because}."
     net = [r["energy"]["value_j"] - r["energy"]["net_j"] for r in runs if r["energy"]["net_j"] is not None]
     if len(net) == len(runs):
@@ -150,7 +155,7 @@ def _publish(report: Document) -> str:
         return f"Yes: all {good} measured runs pass." if good > 1 else "Yes."
     why = Counter(code for run in measured for code in run["verdict"]["reasons"])
     because = " ".join(
-        f"{sentence(code)} ({printable(code)}{'' if n == len(measured) else f', {n} runs'})"
+        f"{sentence(code)} ({printable(code)}{'' if n == len(measured) else f', {n} run' + 's' * (n > 1)})"
         for code, n in why.most_common()
     )
     return f"No. {because}" if not good else f"{good} of {len(measured)} measured runs: yes; the others no. {because}"
