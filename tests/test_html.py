@@ -26,6 +26,7 @@ from telemetry.cli.drawing import Drawn, page
 from telemetry.join.series import BINS, STROKES
 from telemetry.reports.figures import Bars, Figure, Line, Points, Spans
 from telemetry.reports.figures_all import MOST_TIMELINES, figures_of
+from telemetry.reports.figures_draw import _draw
 from telemetry.reports.figures_runs import _front, energy_against, energy_parts, ranked_settings, ranking
 from telemetry.reports.figures_time import MOST_LANES, _lanes, _running
 from telemetry.reports.html.answers import UNTOLD, answers
@@ -450,6 +451,17 @@ def test_figures_are_written_as_png_and_svg_with_units_and_marked_simulated(shar
         assert "SIMULATED" in svg
         assert re.search(r", (J|W|s)<", svg), "an axis with its unit"
     assert "energy-latency" in done.stderr or "Energy against latency is not drawn" in done.stderr
+
+
+def test_long_names_leave_a_picture_most_of_its_width(shared: Compared) -> None:
+    document = copy.deepcopy(shared.document)
+    for group in document["groups"]:
+        group["by"] |= {"model": "a model with quite a long name " * 3}
+    drawn = ranking([(group, []) for group in document["groups"] if group["rank"]])
+    assert drawn
+    canvas = _draw(drawn)
+    canvas.draw_without_rendering()
+    assert canvas.axes[0].get_position().width > 0.5
 
 
 def test_the_command_writes_the_page(shared: Compared, tmp_path: Path) -> None:

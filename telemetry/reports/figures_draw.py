@@ -1,5 +1,6 @@
 """Figures as PNG and SVG files, drawn by matplotlib (extra `report`)."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ COLOURS = {
     "Pareto front": "#55616f",
 }
 PX = 1 / 100  # inches
+LINE = 40  # letters of a row's name, beyond which it takes a second line and the figure keeps its width
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters, to be found and copied
     "svg.hashsalt": "telemetry",  # else the names inside an SVG differ each time
@@ -114,7 +116,7 @@ def _palette(figure: Figure) -> dict[str, str]:
 def _lay_out(axis: "Axes", panel: Panel) -> None:
     axis.grid(visible=True)
     if panel.rows:
-        axis.set_yticks(range(len(panel.rows)), panel.rows)
+        axis.set_yticks(range(len(panel.rows)), [textwrap.fill(name, LINE) for name in panel.rows])
         axis.set_ylim(len(panel.rows) - 0.4, -0.6)
         axis.tick_params(axis="y", length=0)
         if len(panel.rows) > 12 and not any(isinstance(mark, Points | Bars) for mark in panel.marks):
