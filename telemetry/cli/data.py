@@ -64,7 +64,7 @@ def _answer(place: str, query: str, form: Format) -> None:
         listed = [dict(zip(names, row, strict=True)) for row in rows]
         typer.echo(orjson.dumps(listed, option=orjson.OPT_INDENT_2).decode())
     elif form is Format.csv:
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")  # as reports; a shell takes a carriage return for text
         writer.writerow(names)
         writer.writerows(rows)
     else:
