@@ -154,6 +154,11 @@ def test_every_flag_and_reason_of_the_runs_is_spelt_out(shared: Compared) -> Non
     assert "the engine died" in said
 
 
+def test_tables_say_why_a_run_failed(shared: Compared) -> None:
+    (failed,) = (run for run in shared.document["runs"] if run["status"] == "failed")
+    assert f"{failed['run'][:8]}: failed. the engine died" in to_markdown(shared.document)
+
+
 def test_the_page_names_what_stands_behind_the_numbers(shared: Compared) -> None:
     said = Text(page(shared.document, shared.drawn)).text
     for fact in ("gpu-board", "700 W", "counter", "simulated:h200,gpus=2", str(shared.path)):

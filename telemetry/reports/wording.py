@@ -120,10 +120,15 @@ def short(uid: object) -> str:
 
 
 def report_notes(report: Mapping[str, Any]) -> list[str]:
-    """Return the lines below a report: each flag explained once, then each verdict with the runs it holds for."""
+    """Return the lines below a report: each flag once, why runs failed, each verdict with the runs it holds for."""
     runs = report["runs"]
     flags = dict.fromkeys(code for run in runs for code in run["flags"])
     lines = [f"{printable(code)}: {sentence(code)}" for code in flags]
+    failures: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        if run["status"] == "failed" and run["error"]:
+            failures.setdefault(run["error"], []).append(run)
+    lines += [f"{_named(members, runs)}: failed. {printable(error)}" for error, members in failures.items()]
     verdicts: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for run in runs:
         reasons = () if run["verdict"]["publishable"] else tuple(run["verdict"]["reasons"])
