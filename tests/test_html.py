@@ -154,6 +154,15 @@ def test_every_flag_and_reason_of_the_runs_is_spelt_out(shared: Compared) -> Non
     assert "the engine died" in said
 
 
+def test_groups_are_listed_by_rank_as_on_the_page(shared: Compared) -> None:
+    document = copy.deepcopy(shared.document)
+    ranks = [group["rank"] for group in document["groups"]]
+    for order in (1, -1):
+        document["groups"] = sorted(document["groups"], key=lambda group: order * (group["rank"] or 9))
+        listed = to_markdown(document).partition("| rank |")[2].splitlines()[2 : 2 + len(ranks)]
+        assert [line.split()[1] for line in listed] == ["1", "2", *["–"] * (len(ranks) - 2)]
+
+
 def test_tables_say_why_a_run_failed(shared: Compared) -> None:
     (failed,) = (run for run in shared.document["runs"] if run["status"] == "failed")
     assert f"{failed['run'][:8]}: failed. the engine died" in to_markdown(shared.document)
