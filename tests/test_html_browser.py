@@ -167,6 +167,17 @@ def test_the_keyboard_alone_zooms_moves_and_reads_values(look: Callable[..., See
     assert axis() == closer
 
 
+def test_a_part_that_is_not_known_is_told_as_a_dash_and_never_as_0_percent(look: Callable[..., Seen]) -> None:
+    shown = look().page.locator("#split")
+    told = []
+    for _ in range(12):
+        shown.locator(".chart").press(".")
+        told.append(shown.locator(".value").inner_text())
+    unknown = [text for text in told if ": – J" in text]
+    assert unknown
+    assert all("– J, – %" in text for text in unknown)
+
+
 def test_the_numbers_of_a_figure_are_a_table_and_names_in_it_are_text(look: Callable[..., Seen]) -> None:
     seen = look()
     ranking = seen.page.locator("#ranking")

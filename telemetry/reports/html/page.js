@@ -45,7 +45,7 @@
     }
     if (mark.kind === "bars") {
       const whole = panel.marks.filter((each) => each.kind === "bars").reduce((sum, each) => sum + (each.x[k] || 0), 0);
-      return `${panel.rows[k]}\n${mark.name}: ${number(mark.x[k])} ${figure.x.unit}, ${number((100 * mark.x[k]) / whole)} % of ${number(whole)} ${figure.x.unit}`;
+      return `${panel.rows[k]}\n${mark.name}: ${number(mark.x[k])} ${figure.x.unit}, ${number(known(mark.x[k]) ? (100 * mark.x[k]) / whole : null)} % of ${number(whole)} ${figure.x.unit}`;
     }
     return `${mark.name}: ${number(mark.x0[k])} to ${number(mark.x1[k])} ${figure.x.unit}, ${number(mark.x1[k] - mark.x0[k])} ${figure.x.unit}`;
   }
