@@ -213,7 +213,9 @@ async def test_a_baseline_is_the_idle_power_of_its_stretch_and_no_result(tmp_pat
 
 async def reported_baselines(path: Path, uid: str) -> list[dict[str, Any]]:
     async with await open_store(path) as store:
-        runs: list[dict[str, Any]] = (await report(store, (uid,), boards=Boards()))["runs"]
+        found = await report(store, (uid,), boards=Boards())
+    assert found["groups"] == [], "nor is it ranked"
+    runs: list[dict[str, Any]] = found["runs"]
     return runs
 
 

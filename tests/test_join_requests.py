@@ -349,6 +349,13 @@ async def test_runs_of_unlike_environments_are_never_taken_together(tmp_path: Pa
     assert old["metrics"]["avg_power_w"]["ci_lo"] < 400.5
     assert old["metrics"]["avg_power_w"]["ci_hi"] > 399.5
     assert old["metrics"]["j_per_request"]["mean"] == pytest.approx(720, rel=0.02)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE run SET concurrency = 4 WHERE uid = 'run1'")
+        connection.execute("UPDATE run SET runner = 'other' WHERE uid = 'run2'")
+    async with await open_store(path) as store:
+        found = await report(store, boards=Boards())
+    assert sorted(rows(path, "SELECT runs FROM v_ranking")) == sorted((g["n_runs"],) for g in found["groups"])
+    assert len(found["groups"]) == 4
 
 
 def test_a_group_is_published_only_if_each_of_its_runs_may_be(tmp_path: Path) -> None:
@@ -413,7 +420,7 @@ def test_the_commands_show_what_requests_are_charged_and_work_runs_out(
     path = tmp_path / "t.db"
     asyncio.run(serve(path, runtime_dir, STEADY, [("run", 0.0, 12.0, OVERLAPPING)]))
     reading.analyse(None, store=str(path))
-    assert capsys.readouterr().out.startswith("1 runs worked out, by version ")
+    assert capsys.readouterr().out.startswith("1 run worked out, by version ")
     reading.show("run", str(path), requests=True)
     shown = capsys.readouterr().out
     assert shown.count("allocated(M4)") == 6

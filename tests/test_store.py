@@ -61,7 +61,7 @@ async def test_every_opening_of_a_boot_tells_the_time_by_the_same_anchor(tmp_pat
 
 @pytest.mark.parametrize("how", [{"create": False}, {"read_only": True}])
 async def test_a_missing_store_is_not_made_by_those_who_only_read(tmp_path: Path, how: dict[str, bool]) -> None:
-    with pytest.raises(StoreError, match=r"There is no store at .*t\.db\. Name another with --store"):
+    with pytest.raises(StoreError, match=r"There is no store at .*t\.db\. Measure something first, or name"):
         await open_store(tmp_path / "t.db", **how)
     assert list(tmp_path.iterdir()) == []
 

@@ -11,6 +11,7 @@ from telemetry.analysis.bootstrap import t_interval
 from telemetry.analysis.quality import MIN_RUNS
 from telemetry.analysis.statistics import mean_interval
 from telemetry.errors import UsageError
+from telemetry.join.baselines import BASELINE
 from telemetry.storage.reader import SETTINGS
 
 Run = Mapping[str, Any]
@@ -36,7 +37,7 @@ def groups(runs: Sequence[Run], by: Sequence[str] = (), *, net: bool = False) ->
     group has no J/token and no rank, and says `unlike_environments`. net: joules above the idle power B1.
     Raises UsageError for a name that runs do not have.
     """
-    measured = [run for run in runs if run["status"] == "ok" and not run["warmup"]]
+    measured = [run for run in runs if run["status"] == "ok" and not run["warmup"] and run["runner"] != BASELINE]
     if unknown := [name for name in by if measured and name not in measured[0]]:
         raise UsageError(f"Runs have no {unknown[0]}. Group them by names of the report, such as model,batch_size.")
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)

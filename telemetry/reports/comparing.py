@@ -81,8 +81,9 @@ def _percent(ratio: float, lo: float | None, hi: float | None) -> str:
 
 def _head(document: Document) -> list[str]:
     return [
-        f"{one['label']}: {one['model'] or 'no model'}, {len(one['runs'])} runs, batch {one['batch_size']}, "
-        f"concurrency {one['concurrency']}, environment {one['environment'] or 'not recorded'}"
+        f"{one['label']}: {one['model'] or 'no model'}, {len(one['runs'])} run{'s' * (len(one['runs']) != 1)}, "
+        f"batch {one['batch_size']}, concurrency {one['concurrency']}, "
+        f"environment {one['environment'] or 'not recorded'}"
         for one in (document["a"], document["b"])
     ]
 

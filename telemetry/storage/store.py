@@ -434,7 +434,10 @@ async def open_store(path: str | Path, *, create: bool = True, read_only: bool =
     place = Path(path).expanduser().resolve()
     if not place.exists():
         if not create or read_only:
-            raise StoreError(f"There is no store at {place}. Name another with --store or TELEMETRY_STORE.")
+            raise StoreError(
+                f"There is no store at {place}. Measure something first, or name another with --store or "
+                "TELEMETRY_STORE."
+            )
         schema.create(place)
     try:
         schema.check(place)

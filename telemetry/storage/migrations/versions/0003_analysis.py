@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table, which the next report fills, and make the view of requests anew."""
+    """Add the table, which the next report fills, and make the views anew that have gained columns."""
     op.create_table(
         "analysis",
         sa.Column("run", sa.Integer(), nullable=False),
@@ -21,8 +21,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run"], ["run.id"], name=op.f("fk_analysis_run_run")),
         sa.PrimaryKeyConstraint("run", name=op.f("pk_analysis")),
     )
-    op.execute("DROP VIEW v_request")
-    op.execute(views.statement("v_request"))
+    for name in ("v_request", "v_run_best", "v_ranking"):
+        op.execute(f"DROP VIEW {name}")
+        op.execute(views.statement(name))
 
 
 def downgrade() -> None:
