@@ -167,6 +167,15 @@ def test_a_reset_named_by_the_collector_is_bridged_even_if_the_counter_came_back
     assert low <= 5000.0 <= high
 
 
+def test_a_fall_that_the_collector_names_too_is_bridged_once() -> None:
+    rows = record(Sensor(truth=WAVE, reset_ns=5 * S), poll_times(-3 * S, 13 * S)).rows
+    fell = next(i for i in range(1, len(rows)) if (rows[i].energy_mj or 0) < (rows[i - 1].energy_mj or 0))
+    half_ns = [rows[i].latency_us * 500 for i in (fell - 1, fell)]
+    # As the collector writes it: from the begin of the last call before to the end of the one that saw it.
+    span = Gap(from_ns=rows[fell - 1].t_ns - half_ns[0], to_ns=rows[fell].t_ns + half_ns[1], reason="counter_reset")
+    assert bounds(ask(curve(rows, Breaks.of([span])), 0, 10)) == bounds(ask(curve(rows), 0, 10))
+
+
 def test_two_restarts_in_one_interval_are_both_bridged() -> None:
     rows = record(Sensor(truth=WAVE, reset_ns=3 * S), poll_times(-3 * S, 13 * S)).rows
     again = [

@@ -91,7 +91,8 @@ def find_updates(
     if after_hole is not None:
         holes = np.cumsum(after_hole)
         separated |= holes[after] != holes[before]
-    restarted = overlaps(breaks.resets_ns, t_before, t_after)
+    # From poll to poll: a reset ends with the call that saw it, a little after that row's own time.
+    restarted = overlaps(breaks.resets_ns, end_ns(rows)[before], begin_ns(rows)[after])
     if restarts:
         restarted |= values[after] < values[before]
     # The row after the last that held the old value is the new value's own or the first of the NULLs before
