@@ -4,6 +4,7 @@ import ctypes
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 NOT_SUPPORTED, UINT, ULONG_LONG = 3, 1, 3
@@ -32,6 +33,8 @@ class FakeGpu:
     fields: dict[tuple[int, int], Answer] = field(default_factory=dict)
     plain: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)  # by function, "" for all of them
+    hangs: set[str] = field(default_factory=set)  # functions, "" for all, that return after `FakeDriver.awake`
+    name: bytes = b"Fake"
 
 
 class FakeDriver:
@@ -41,6 +44,8 @@ class FakeDriver:
         self.identity = self
         self.gpus = gpus
         self.init_code = 0
+        self.init_hangs = False
+        self.awake = Event()
         self.inits = 0
         self.alive = 0
         self.calls: Counter[str] = Counter()
@@ -68,6 +73,8 @@ class FakeDriver:
 
     def _answer(self, name: str, *arguments: Any) -> int:
         if name == "nvmlInitWithFlags":
+            if self.init_hangs:
+                self.awake.wait()
             self.inits += not self.init_code
             self.alive += not self.init_code
             return self.init_code
@@ -97,10 +104,12 @@ class FakeDriver:
         return self._of_gpu(self.gpus[index], index, name, *arguments[1:])
 
     def _of_gpu(self, gpu: FakeGpu, index: int, name: str, *arguments: Any) -> int:
+        if gpu.hangs & {"", name}:
+            self.awake.wait()
         if code := gpu.errors.get("") or gpu.errors.get(name):
             return code
         if name in ("nvmlDeviceGetName", "nvmlDeviceGetUUID"):
-            arguments[0].value = (gpu.uuid if name.endswith("UUID") else "Fake").encode()
+            arguments[0].value = gpu.uuid.encode() if name.endswith("UUID") else gpu.name
         elif name == "nvmlDeviceGetIndex":
             arguments[0]._obj.value = index
         elif name == "nvmlDeviceGetFieldValues":
@@ -121,6 +130,8 @@ class FakeDriver:
                 setattr(values[i].value, _UNION[answer.kind], answer.number)
 
     def _put_handle(self, index: int, ref: Any) -> int:
+        if "" in self.gpus[index].hangs:
+            self.awake.wait()
         if code := self.gpus[index].errors.get(""):
             return code
         address = ctypes.c_void_p(_FIRST_HANDLE + 16 * self.inits + index)

@@ -99,6 +99,7 @@ def test_a_value_is_read_as_the_type_that_the_driver_names(open_gpus: Open, kind
         (ENERGY, Answer(2**63, ULONG_LONG), "energy:range"),
         (ENERGY, Answer(float("nan"), 0), "energy:range"),
         (INSTANT, Answer(-5, 5), "power_instant:range"),
+        (INSTANT, Answer(2**32 - 1), "power_instant:range"),
         (INSTANT, Answer(5, 42), "power_instant:range"),
     ],
 )
@@ -115,6 +116,25 @@ def test_what_cannot_be_true_is_missing_with_a_reason_and_the_rest_is_kept(
     for name in column.values():
         expected = None if name == column[field] else getattr(whole, name)
         assert getattr(reading, name) == expected
+
+
+def test_a_limit_and_a_temperature_that_cannot_be_true_are_missing(open_gpus: Open) -> None:
+    card = gpu()
+    card.plain = {"nvmlDeviceGetEnforcedPowerLimit": 2**32 - 1, "nvmlDeviceGetTemperature": 2**32 - 1}
+    (source,) = open_gpus(card)
+    sensors = source.read_sensors(processes=False)
+    assert (source.device.power_limit_mw, sensors.power_limit_mw, sensors.temperature_c) == (None, None, None)
+    assert {"power_limit:range", "temperature:range"} <= set(sensors.missing)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"), [(b"NV\xc9DIA H\x1b[31m\n200", "NV\ufffdDIA H\ufffd[31m\ufffd200"), ("H²".encode(), "H²")]
+)
+def test_a_name_is_text_whatever_bytes_the_driver_says(open_gpus: Open, said: bytes, name: str) -> None:
+    card = gpu()
+    card.name = said
+    (source,) = open_gpus(card)
+    assert source.device.name == name
 
 
 def test_a_counter_at_zero_is_a_value(open_gpus: Open) -> None:
@@ -191,6 +211,13 @@ def test_power_of_the_module_is_taken_only_when_there_is_no_other_and_is_said(op
 def test_a_gpu_that_tells_neither_power_nor_energy_is_refused_by_name(open_gpus: Open) -> None:
     with pytest.raises(SourceUnavailable, match=f"Fake .{UUIDS[0]}. tells neither power nor energy"):
         open_gpus(FakeGpu(uuid=UUIDS[0]))
+
+
+def test_a_gpu_that_keeps_power_and_energy_from_this_user_is_refused(open_gpus: Open) -> None:
+    card = FakeGpu(uuid=UUIDS[0], fields={INSTANT: Answer(code=4), ENERGY: Answer(code=4)})
+    card.errors = {"nvmlDeviceGetPowerUsage": 4, "nvmlDeviceGetTotalEnergyConsumption": 4}
+    with pytest.raises(SourceUnavailable, match="tells neither power nor energy"):
+        open_gpus(card)
 
 
 @pytest.mark.parametrize("code", [*LOST_CODES, 10, 999, 17])

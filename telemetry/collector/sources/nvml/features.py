@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from telemetry.collector.sources.nvml.errors import LOST, NEVER, UNKNOWN_FIELD
+from telemetry.collector.sources.nvml.errors import LOST, UNKNOWN_FIELD
+from telemetry.collector.sources.nvml.values import checked
 from telemetry.model import Boundary, Device, counter_is_suspect
 
 T = TypeVar("T")
@@ -90,13 +91,13 @@ def _answers(call: Callable[[Any], int], handle: Any) -> bool:
     except pynvml.NVMLError as error:
         if error.value in LOST:
             raise
-        return error.value not in NEVER
+        return error.value not in UNKNOWN_FIELD
     return True
 
 
 def describe(handle: Any, plan: Plan, *, simulated: bool) -> Device:
     """Return what a GPU says of itself. Raises NVMLError when it is lost."""
-    name = str(pynvml.nvmlDeviceGetName(handle))
+    name = _text(pynvml.nvmlDeviceGetName, handle)
     return Device(
         uid=str(pynvml.nvmlDeviceGetUUID(handle)),
         name=name,
@@ -106,10 +107,10 @@ def describe(handle: Any, plan: Plan, *, simulated: bool) -> Device:
         integral_of=plan.integral_of,
         has_counter=plan.has_counter,
         counter_suspect=counter_is_suspect(name),
-        driver=_optional(pynvml.nvmlSystemGetDriverVersion),
-        vbios=_optional(pynvml.nvmlDeviceGetVbiosVersion, handle),
+        driver=_optional(_text, pynvml.nvmlSystemGetDriverVersion),
+        vbios=_optional(_text, pynvml.nvmlDeviceGetVbiosVersion, handle),
         memory_bytes=_optional(_memory_total, handle),
-        power_limit_mw=_optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle),
+        power_limit_mw=_optional(_power_limit, handle),
     )
 
 
@@ -121,6 +122,18 @@ def _optional(call: Callable[..., T], *arguments: Any) -> T | None:
         if error.value in LOST:
             raise
         return None
+
+
+def _text(call: Callable[..., str], *arguments: Any) -> str:
+    try:
+        text = str(call(*arguments))
+    except UnicodeDecodeError as error:  # pynvml takes all that a driver says for UTF-8
+        text = error.object.decode(errors="replace")
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def _power_limit(handle: Any) -> int | None:
+    return checked("power_limit", pynvml.nvmlDeviceGetEnforcedPowerLimit(handle), [])
 
 
 def _memory_total(handle: Any) -> int:

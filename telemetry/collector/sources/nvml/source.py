@@ -114,14 +114,14 @@ class NvmlSource:
         throttle_ns: dict[str, Any] = self._throttle_ns(missing)
         utilisation = self._ask(missing, "utilisation", pynvml.nvmlDeviceGetUtilizationRates)
         return Sensors(
-            temperature_c=self._ask(missing, "temperature", *slow.TEMPERATURE),
+            temperature_c=self._checked(missing, "temperature", *slow.TEMPERATURE),
             memory_used_bytes=memory[0] if memory else None,
             memory_reserved_bytes=memory[1] if memory else None,
             util_gpu_pct=utilisation.gpu if utilisation else None,
             util_memory_pct=utilisation.memory if utilisation else None,
             clock_sm_mhz=self._ask(missing, "clock_sm", slow.CLOCK_SM),
             clock_memory_mhz=self._ask(missing, "clock_memory", slow.CLOCK_MEMORY),
-            power_limit_mw=self._ask(missing, "power_limit", pynvml.nvmlDeviceGetEnforcedPowerLimit),
+            power_limit_mw=self._checked(missing, "power_limit", pynvml.nvmlDeviceGetEnforcedPowerLimit),
             throttle_reasons=self._ask(missing, "throttle_reasons", *slow.EVENT_REASONS),
             processes=self._ask(missing, "processes", slow.processes) if processes else None,
             **throttle_ns,
@@ -211,6 +211,10 @@ class NvmlSource:
         if why is not None:
             missing.append(why)
         return None
+
+    def _checked(self, missing: list[str], name: str, *calls: Callable[[Any], int]) -> int | None:
+        number = self._ask(missing, name, *calls)
+        return None if number is None else checked(name, number, missing)
 
     def _throttle_ns(self, missing: list[str]) -> dict[str, int | None]:
         fields = self._throttle_fields

@@ -8,7 +8,14 @@ import pynvml
 
 _FIELD_VALUE = struct.Struct("IIqqII8s")  # pynvml.c_nvmlFieldValue_t: ids, times, type, return code, union
 _UNION = tuple(struct.Struct(member).unpack_from for member in "dILQqiH")  # by NVML_VALUE_TYPE_*
-_MAX_COUNTER = 2**63 - 1  # what a store can hold
+_MOST = 2**63 - 1  # what a store can hold
+_MOST_OF = {  # and what cannot be true: drivers write 2**32 - 1 where they have no value
+    "power_instant": 100_000_000,
+    "power_average": 100_000_000,
+    "power_limit": 100_000_000,
+    "temperature": 1_000,
+    "memory_temp": 1_000,
+}
 
 
 def ask_fields(handle: Any, fields: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int | float | None]]:
@@ -27,8 +34,8 @@ def _answers(values: Any) -> Iterator[tuple[int, int | float | None]]:
 
 def checked(name: str, number: int | float | None, missing: list[str]) -> int | None:
     """Return a whole number that can be true and be stored, or None and say why not in `missing`."""
-    lowest = -273 if name == "memory_temp" else 0
-    if number is None or not lowest <= number <= _MAX_COUNTER:  # which NaN is not either
+    lowest = -273 if "temp" in name else 0
+    if number is None or not lowest <= number <= _MOST_OF.get(name, _MOST):  # which NaN is not either
         missing.append(f"{name}:range")
         return None
     if number == 0 and name.startswith("power"):
