@@ -20,6 +20,7 @@ from telemetry.cli.common import GpusOption, IntervalOption, SourceOption, Store
 from telemetry.errors import CollectorRunning, TelemetryError, UsageError
 from telemetry.settings import Settings, load_settings
 
+START_S = 60.0  # a driver may take some seconds a GPU to wake
 OBEY_S = 1.0  # how long a command may take to end when it is told to
 
 
@@ -44,6 +45,10 @@ def collect(
             raise UsageError("--detach and a command do not go together. Leave one out.")
         _detach(settings, duration, socket)
         return
+    from telemetry.collector.sources.select import check_sources
+
+    # Before any signal is caught: a driver that hangs in its start must not keep a SIGTERM waiting.
+    check_sources(settings.source, settings.gpus, Path(settings.runtime_dir))
     raise typer.Exit(asyncio.run(_collect(settings, duration, command, socket)))
 
 
@@ -81,7 +86,7 @@ def _bound(socket: str | None) -> AbstractContextManager[Any]:
 
 async def _collect(settings: Settings, duration: float | None, command: list[str] | None, socket: str | None) -> int:
     from telemetry.collector.service import Collector
-    from telemetry.collector.sources.select import check_sources, open_sources
+    from telemetry.collector.sources.select import open_sources
     from telemetry.storage.store import open_store
 
     stop = asyncio.Event()
@@ -95,7 +100,6 @@ async def _collect(settings: Settings, duration: float | None, command: list[str
     else:  # the terminal is gone
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     runtime_dir = Path(settings.runtime_dir)
-    check_sources(settings.source, settings.gpus, runtime_dir)
     if command and shutil.which(command[0]) is None:
         raise UsageError(f"There is no program {command[0]}. Check its name and PATH.")
     async with await open_store(settings.store) as store:
@@ -221,7 +225,7 @@ def _detach(settings: Settings, duration: float | None, socket: str | None) -> N
     make_runtime_dir(runtime_dir)
     with log.open("wb") as words:
         child = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)
-    until = time.monotonic() + 15
+    until = time.monotonic() + START_S
     while time.monotonic() < until:
         if any(h.pid == child.pid for h in _holders(runtime_dir)):
             say(f"Collecting in the background (pid {child.pid}) into {settings.store}; `telemetry stop` ends it.")
@@ -233,8 +237,8 @@ def _detach(settings: Settings, duration: float | None, socket: str | None) -> N
             why = lines[-1].removeprefix("telemetry: ") if lines else f"it ended with {child.returncode}"
             raise (CollectorRunning if known else TelemetryError)(why)
         time.sleep(0.05)
-    child.terminate()
-    raise TelemetryError(f"The collector did not start within 15 s. Its words are in {log}.")
+    child.kill()  # it may hang in the driver, where it hears no other signal
+    raise TelemetryError(f"The collector did not start within {START_S:.0f} s. Its words are in {log}.")
 
 
 def _holders(runtime_dir: Path) -> list[Any]:

@@ -3,11 +3,17 @@
 import importlib.util
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from telemetry.cli.common import Format, FormatOption, GpusOption, SourceOption, StoreOption, emit, lined_table
 from telemetry.clock import SteadyClock, take_anchor
-from telemetry.errors import SourceUnavailable, UsageError
-from telemetry.settings import load_settings, origins
+from telemetry.errors import SourceUnavailable, TelemetryError, UsageError
+from telemetry.settings import Settings, load_settings, origins
+
+if TYPE_CHECKING:
+    from telemetry.collector.sources.base import Source
+
+ANSWER_S = 5.0
 
 
 def doctor(
@@ -27,20 +33,13 @@ def doctor(
     try:
         sources = open_sources(settings.source, settings.gpus, clock, Path(settings.runtime_dir))
     except (SourceUnavailable, UsageError) as error:
-        checks.append({"what": "devices", "state": "no", "detail": str(error)})
-    else:
-        for one in sources:
-            d = one.device
-            cpu_seen |= d.kind == "cpu"
-            reading = one.read()
-            power = reading.power_instant_mw or reading.power_average_mw
-            detail = (
-                f"{d.uid}, {d.boundary}, energy from the {d.energy_path or 'nothing'}, "
-                f"power signal {d.integral_of or 'none'}, "
-                f"now {'unknown' if power is None else f'{power / 1000:.1f} W'}"
-            )
-            checks.append({"what": d.name, "state": "yes", "detail": detail})
-            one.close()
+        sources, refused = _gpus_apart(settings, clock)
+        causes = [str(each) for each in refused] if sources else [str(error)]
+        checks += [{"what": "devices", "state": "no", "detail": cause} for cause in causes]
+    for one in sources:
+        cpu_seen |= one.device.kind == "cpu"
+        checks.append(_device(one))
+        one.close()
     if not cpu_seen:
         checks.append(_cpu_energy(clock))
     engine = importlib.util.find_spec("llama_cpp") is not None
@@ -62,6 +61,39 @@ def doctor(
     place = Path(settings.store)
     checks.append({"what": "store", "state": "yes" if place.exists() else "none yet", "detail": str(place)})
     _print(checks, ("what", "state", "detail"), form, "telemetry.doctor/1", "checks")
+
+
+def _gpus_apart(settings: Settings, clock: SteadyClock) -> "tuple[list[Source], list[SourceUnavailable]]":
+    """Return the GPUs that can be read where not all can, and why the others cannot."""
+    refused: list[SourceUnavailable] = []
+    if settings.source not in ("auto", "nvml"):
+        return [], refused
+    from telemetry.collector.sources.nvml import open_nvml
+
+    try:
+        return [*open_nvml(settings.gpus, clock, refused=refused)], refused
+    except (SourceUnavailable, UsageError):
+        return [], refused
+
+
+def _device(one: "Source") -> dict[str, str]:
+    """Say what can be read of a device, and its power now."""
+    from telemetry.collector.sources.within import within
+
+    d = one.device
+    try:
+        reading = within(ANSWER_S, one.read)
+    except TimeoutError:
+        return {"what": d.name, "state": "no", "detail": f"{d.uid} does not answer: a call to it hangs. Reset it."}
+    except TelemetryError as error:
+        return {"what": d.name, "state": "no", "detail": str(error)}
+    power = reading.power_instant_mw or reading.power_average_mw
+    detail = (
+        f"{d.uid}, {d.boundary}, energy from the {d.energy_path or 'nothing'}, "
+        f"power signal {d.integral_of or 'none'}, "
+        f"now {'unknown' if power is None else f'{power / 1000:.1f} W'}"
+    )
+    return {"what": d.name, "state": "yes", "detail": detail}
 
 
 def _cpu_energy(clock: SteadyClock) -> dict[str, str]:

@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 import pynvml
 
+from telemetry.collector.sources.within import within
 from telemetry.errors import SourceUnavailable
+
+CLOSE_S = 0.5
 
 
 class DriverLibrary(Protocol):
@@ -71,6 +74,7 @@ class Driver:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
+        self._hangs = False
         self.generation = 0  # handles of an earlier one may dangle
         self.installation: Installation | None = None
 
@@ -83,11 +87,16 @@ class Driver:
             self._users += 1
 
     def release(self) -> None:
-        """Shut the driver down, after the last user."""
-        with self._lock:
+        """Shut the driver down, after the last user. One that hangs is left to the end of the process."""
+        if self._hangs or not self._lock.acquire(timeout=CLOSE_S):
+            self._hangs = True  # in a start that somebody makes: the others need not wait for it too
+            return
+        try:
             self._users -= 1
             if self._users == 0:
                 _shut_down()
+        finally:
+            self._lock.release()
 
     def restart(self, seen_generation: int) -> None:
         """Initialise again, unless somebody has since that generation."""
@@ -123,8 +132,8 @@ driver = Driver()
 
 
 def _shut_down() -> None:
-    with contextlib.suppress(pynvml.NVMLError):  # a driver that has gone away need not be shut down
-        pynvml.nvmlShutdown()
+    with contextlib.suppress(pynvml.NVMLError, TimeoutError):  # a driver that has gone away need not be shut down
+        within(CLOSE_S, pynvml.nvmlShutdown)
 
 
 def install(library: DriverLibrary) -> Installation:
