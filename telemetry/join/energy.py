@@ -35,6 +35,7 @@ VITALS_NS = 1_050_000_000
 PERIOD_NS = S // 10  # at which power and counter are published, nearly everywhere
 SETTLING_NS = 2 * S  # clocks rise when a load begins: that is no drift
 LONG_NS = 60 * S  # from here on a run is asked whether it was steady
+DAY_NS = 86_400 * S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,13 +202,15 @@ def _unsteady(curve: EnergyCurve, v: VitalsRows, t0_ns: int, t1_ns: int) -> tupl
     """Return `unsteady` for a long interval that settled late or whose last 30 s still moved; a short one is not asked.
 
     Whether it settled late is only seen where all its rows were given: else the power between the edges is a mean.
+    Nor is it asked of more than a day, for that costs time and memory for each second.
     """
     if t1_ns - t0_ns < LONG_NS:
         return ()
-    edges_ns, power_w = second_by_second(curve, t0_ns, t1_ns)
+    whole = t1_ns - t0_ns <= DAY_NS
+    edges_ns, power_w = second_by_second(curve, t0_ns if whole else t1_ns - checks.STEADY_NS, t1_ns)
     late = edges_ns[1:] > t1_ns - checks.STEADY_NS
     moving = checks.unsteady(t_ns=edges_ns[1:][late], power_w=power_w[late], v=v, t1_ns=t1_ns)
-    return moving or (() if settled(power_w) else ("unsteady",))
+    return moving or (("unsteady",) if whole and not settled(power_w) else ())
 
 
 def _in_gap(v: Vitals, trace: Trace) -> bool:

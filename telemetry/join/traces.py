@@ -56,25 +56,36 @@ async def device_energy(
         places.append((t0_ns, t1_ns))
     vitals = await reader.vitals(store, device.id, t0_ns - VITALS_NS, t1_ns + VITALS_NS)
     places += [(v.t_ns - VITALS_NS, v.t_ns) for v in vitals if stood_still(v)]
-    parts = [
-        (begin, min(begin + AT_ONCE_NS, end))
-        for first, end in _merged(places)
-        for begin in range(first, max(end, first + 1), AT_ONCE_NS)
-    ]
     trace = Trace(
         name=device.name,
         boundary=device.boundary,
         integral_of=device.integral_of,
         limit_w=watts(device.power_limit_mw),
-        rows=Rows.concat(
-            [Rows.of(rows) for part in parts if (rows := await reader.rows_between(store, device.id, *part))]
-        ),
+        rows=Rows.concat([part for place in _merged(places) for part in await _rows(store, device, *place)]),
         breaks=Breaks.of(holes, starts),
         vitals=vitals,
         own_pids=own_pids,
         offsets_ns=clock.offsets_ns(t0_ns, t1_ns),
     )
     return measure(trace, board, t0_ns, t1_ns, method)
+
+
+async def _rows(store: Store, device: StoredDevice, from_ns: int, to_ns: int) -> list[Rows]:
+    """Return the readings of a stretch and the nearest ones around it, in pieces that overlap by a row or two.
+
+    After a piece it goes on at the next reading: a hole of years is one step, as one of seconds is.
+    """
+    pieces = []
+    while from_ns <= to_ns:
+        until_ns = min(from_ns + AT_ONCE_NS, to_ns)
+        rows = await reader.rows_between(store, device.id, from_ns, until_ns)
+        if not rows:
+            break
+        pieces.append(Rows.of(rows))
+        if rows[-1].t_ns <= until_ns:  # there is none after it
+            break
+        from_ns = rows[-1].t_ns
+    return pieces
 
 
 def _around(gap: Gap) -> int:
