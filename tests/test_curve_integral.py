@@ -209,3 +209,18 @@ def test_an_integral_knows_no_plateau() -> None:
     t = np.array([EPOCH_NS])
     with pytest.raises(TraceError, match="integral path, which has auto"):
         curve(record(Sensor(truth=WAVE), POLLS).rows).energy(t, t, "plateau")
+
+
+@pytest.mark.parametrize("lost_s", [0.5, 2.0])
+def test_polls_far_apart_are_a_gap_that_floor_and_cap_bound_and_the_value_stays(lost_s: float) -> None:
+    sensor = Sensor(truth=load([(3, 300), (lost_s, 700), (5, 300)]))
+    kept = POLLS[(POLLS < 3 * S) | ((3 + lost_s) * S < POLLS)]
+    found = ask(curve(record(sensor, kept).rows), 1, 7)
+    lo, value, hi = numbers(found)
+    assert "gap" in found.flags
+    assert lo < sensor.truth.between_j(1 * S, 7 * S) < hi
+    edges = np.array([1, 7]) * S
+    inside = np.concatenate([edges[:1], kept[(edges[0] < kept) & (kept < edges[1])], edges[1:]])
+    shown_w = np.interp(inside, kept, sensor.instant_mw(kept) * 1e-3)
+    assert value == pytest.approx(float(np.trapezoid(shown_w, inside * 1e-9)), rel=1e-5)
+    assert "gap" not in ask(curve(record(sensor, POLLS).rows), 1, 7).flags

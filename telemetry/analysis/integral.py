@@ -9,6 +9,7 @@ from telemetry.analysis.aliasing import aliasing_j, unseen_share
 from telemetry.analysis.enclosure import PowerLimits
 from telemetry.analysis.estimates import EnergyEstimates, raised
 from telemetry.analysis.profiles import SensorProfile
+from telemetry.analysis.publishes import UNSEEN_PERIODS
 from telemetry.analysis.ramps import Ramps
 from telemetry.analysis.rows import REACH_NS, Bools, Breaks, Floats, Ints, Rows, overlaps, session_before
 from telemetry.analysis.updates import find_updates, power_period_ns
@@ -92,7 +93,7 @@ def integral_curve(
     breaks = breaks.as_gaps()
     updates = find_updates(rows, power_mw, np.isfinite(power_mw), breaks, period_ns=power_period_ns(rows, breaks))
     t_ns, power_w = rows.t_ns[seen], power_mw[seen] * 1e-3
-    middle_ns, segments_w, hole = _between_rows(rows, seen, power_w, breaks)
+    middle_ns, segments_w, hole = _between_rows(rows, seen, power_w, breaks, updates.period_ns)
     # Two segments between neighbouring rows, and a second of constant power at either end.
     from_ns = np.concatenate([np.column_stack([t_ns[:-1], middle_ns]).ravel(), t_ns[-1:]])
     from_ns = np.concatenate([t_ns[:1] - REACH_NS, from_ns, t_ns[-1:] + REACH_NS])
@@ -117,7 +118,9 @@ def integral_curve(
     )
 
 
-def _between_rows(rows: Rows, seen: NDArray[np.intp], power_w: Floats, breaks: Breaks) -> tuple[Ints, Floats, Bools]:
+def _between_rows(
+    rows: Rows, seen: NDArray[np.intp], power_w: Floats, breaks: Breaks, period_ns: int
+) -> tuple[Ints, Floats, Bools]:
     """Return how power went between neighbouring rows that hold an integral, n − 1 pairs.
 
     The time that splits each pair, (n − 1,), ns; the powers at begin and end of both halves, (n − 1, 2, 2),
@@ -132,10 +135,14 @@ def _between_rows(rows: Rows, seen: NDArray[np.intp], power_w: Floats, breaks: B
     piece = np.cumsum(rows.is_first)
     unread = piece[after] != piece[before]
     in_gap = overlaps(breaks.gaps_ns, t_before, t_after)
-    hole = restarted | in_gap | ((after > before + 1) & ~unread)
-
     # The poll before a row is `since` before its end; until then nothing had changed.
     since = rows.since_ns[before + 1]
+    polled_ns = since[since > 0]
+    usual_ns = max(period_ns, int(np.median(polled_ns))) if len(polled_ns) else period_ns
+    broken = restarted | in_gap | ((after > before + 1) & ~unread)
+    late = ~broken & ~unread & (since > UNSEEN_PERIODS * usual_ns)
+    hole = broken | late
+
     # Its begin is known; its middle was half a latency later, taken to be this poll's own.
     previous = np.where(since > 0, rows.t_ns[before + 1] + rows.latency_ns[before + 1] - since, t_before)
     starts = np.append(breaks.gaps_ns[:, 0], np.iinfo(np.int64).max)
@@ -146,6 +153,7 @@ def _between_rows(rows: Rows, seen: NDArray[np.intp], power_w: Floats, breaks: B
 
     seconds = np.column_stack([middle - t_before, t_after - middle]) * 1e-9
     rise_j = np.where(restarted, 0, rise_uj) * 1e-6
+    rise_j = np.where(late, p_before * seconds[:, 0], rise_j)  # the rest of it is the bridge that is laid below
     ramp = np.stack([np.column_stack([p_before, p_before]), np.column_stack([p_before, p_after])], axis=1)
     flat = np.ones_like(ramp)
     shape = np.where((hole | unread)[:, None, None], flat, ramp)
