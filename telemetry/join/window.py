@@ -11,11 +11,14 @@ from telemetry.errors import TraceError
 from telemetry.join.boards import Boards
 from telemetry.join.boundaries import headline
 from telemetry.join.documents import device_json, energy_json, iso, told_energy
+from telemetry.join.energy import Path
 from telemetry.join.traces import board_of, device_energy
 from telemetry.model import power_column
 from telemetry.storage import reader
 from telemetry.storage.reader import StoredDevice
 from telemetry.storage.store import Store
+
+RATES_NS = 600_000_000_000
 
 
 async def window(
@@ -65,22 +68,27 @@ async def window(
             )
             for d, p, of_device in zip(meets, parts, true, strict=True)
         ],
-        "source": await _source(store, meets[0], t0_ns, t1_ns),
+        "source": await _source(store, meets[0], t0_ns, t1_ns, parts[0].curve.path),
         "flags": list(total.flags),
     }
 
 
-async def _source(store: Store, device: StoredDevice, t0_ns: int, t1_ns: int) -> dict[str, Any]:
-    """Return what the energy comes from; the rates are medians of the first readings of a long window."""
-    column = power_column(device.integral_of or "instant") if device.energy_path == "integral" else None
+async def _source(store: Store, device: StoredDevice, t0_ns: int, t1_ns: int, path: Path) -> dict[str, Any]:
+    """Return what the energy comes from; the rates are medians of the first readings of a long window.
+
+    Polls are counted by vitals: a poll that read nothing new left no reading.
+    """
+    column = power_column(device.integral_of or "instant") if path == "integral" else None
     samples, largest_gap_ns = await reader.coverage(store, device.id, t0_ns, t1_ns)
     rows = await reader.rows_inside(store, device.id, t0_ns, t1_ns, limit=10_000)
-    polled = [r.since_ns for r in rows if r.since_ns > 0]
+    counted = await reader.vitals(store, device.id, t0_ns, min(t1_ns, t0_ns + RATES_NS))
+    polled_hz = [now.polls * 1e9 / (now.t_ns - before.t_ns) for before, now in pairwise(counted)]
+    polled_hz = polled_hz or [1e9 / r.since_ns for r in rows if r.since_ns > 0]
     shown = [(r.t_ns, getattr(r, column) if column else r.energy_mj) for r in rows]
     refresh = np.diff([t_ns for (_, old), (t_ns, new) in pairwise(shown) if old != new])
     return {
-        "column": device.integral_of if device.energy_path == "integral" else "energy counter",
-        "poll_hz": float(1e9 / np.median(polled)) if polled else None,
+        "column": device.integral_of if path == "integral" else "energy counter",
+        "poll_hz": float(np.median(polled_hz)) if polled_hz else None,
         "refresh_hz": float(1e9 / np.median(refresh)) if len(refresh) else None,
         "largest_gap_s": None if largest_gap_ns is None else largest_gap_ns / 1e9,
         "samples": samples,
