@@ -1,12 +1,13 @@
 """Putting a recording into the store, whole or not at all."""
 
+from collections import deque
 from collections.abc import Sequence
 from importlib.metadata import version
 
 import orjson
 
 from telemetry.collector.pipeline import Reducer
-from telemetry.errors import ImportRefused
+from telemetry.errors import ImportRefused, StoreError
 from telemetry.importers.base import Recording, Trace
 from telemetry.model import Gap, Item, Sensors, Vitals
 from telemetry.storage import reader
@@ -19,13 +20,14 @@ LEAST_GAP_NS = 2_500_000_000
 async def store_recordings(path: str, recordings: Sequence[Recording]) -> list[str]:
     """Store recordings and return what to tell the user, a line each device.
 
-    Raises ImportRefused where stamps without a zone meet none of the store's runs, StoreError for a file
-    that was imported before.
+    Raises ImportRefused where stamps without a zone meet none of the store's runs, or where there are readings of the
+    same device at the same time already, StoreError for a file that was imported before. Nothing is stored then.
     """
     lines = []
     async with await open_store(path) as store:
         for recording in recordings:
             await _refuse_strangers(store, recording)
+        await _refuse_known(store, recordings)
         for recording in recordings:
             items, told = [], []
             for trace in recording.traces:
@@ -67,6 +69,29 @@ async def _refuse_strangers(store: Store, recording: Recording) -> None:
     )
 
 
+async def _refuse_known(store: Store, recordings: Sequence[Recording]) -> None:
+    """Refuse what is there already: the same file, or other readings of the same device at the same time.
+
+    Two series of one device cannot be told apart once they are mixed, and the integral of either would be wrong.
+    """
+    files = await reader.imported(store)
+    taken: dict[str, list[tuple[int, int]]] = {}
+    for recording in recordings:
+        if recording.sha256 in files:
+            raise StoreError(f"{recording.path} was imported into {store.path} before. Nothing was added.")
+        files.add(recording.sha256)
+        for trace in recording.traces:
+            uid, first, last = trace.device.uid, trace.readings[0].t_ns, trace.readings[-1].t_ns
+            stored = await reader.session_within(store, uid, first, last)
+            spans = taken.setdefault(uid, [])
+            if stored or any(begin <= last and end >= first for begin, end in spans):
+                raise ImportRefused(
+                    f"{recording.path}: readings of {uid} at the same time are in {store.path}, or in another of these "
+                    "files, already. Import it into a store of its own. Nothing was added."
+                )
+            spans.append((first, last))
+
+
 def stored_items(trace: Trace) -> list[Item]:
     """Return the rows of a trace as a collector would have stored them."""
     spacings = sorted(b.t_ns - a.t_ns for a, b in zip(trace.readings, trace.readings[1:], strict=False))
@@ -85,7 +110,7 @@ def stored_items(trace: Trace) -> list[Item]:
 
 def _vitals(trace: Trace) -> list[Vitals]:
     """Return a row a second with the extremes of power, beside the slow values that the file has."""
-    slow = list(trace.sensors)
+    slow = deque(trace.sensors)
     rows: list[Vitals] = []
     powers: list[int] = []
     memory_temp_c: int | None = None
@@ -96,7 +121,7 @@ def _vitals(trace: Trace) -> list[Vitals]:
         powers += [] if power is None else [power]
         memory_temp_c = memory_temp_c if reading.memory_temp_c is None else reading.memory_temp_c
         while slow and slow[0][0] <= reading.t_ns:
-            state = slow.pop(0)[1]
+            state = slow.popleft()[1]
         if reading.t_ns >= due or reading is trace.readings[-1]:
             rows.append(
                 Vitals(

@@ -272,6 +272,22 @@ async def span_ns(store: Store, device: int) -> tuple[int, int] | None:
     return None if found[0][0] is None else (found[0][0], found[0][1])
 
 
+async def session_within(store: Store, uid: str, from_ns: int, to_ns: int) -> tuple[int, int] | None:
+    """Return when a session that measured a device began and ended, of those that touch an interval the first."""
+    found = await store.fetch(
+        "SELECT s.start_ns, coalesce(s.stop_ns, s.heartbeat_ns) FROM session s JOIN session_device sd "
+        "ON sd.session = s.id JOIN device d ON d.id = sd.device "
+        "WHERE d.uid = ? AND s.start_ns <= ? AND coalesce(s.stop_ns, s.heartbeat_ns) >= ? ORDER BY s.start_ns LIMIT 1",
+        (uid, to_ns, from_ns),
+    )
+    return (found[0][0], found[0][1]) if found else None
+
+
+async def imported(store: Store) -> set[str]:
+    """Return the SHA-256 of every file that was imported."""
+    return {row[0] for row in await store.fetch("SELECT sha256 FROM import_file")}
+
+
 async def tz_assumed(store: Store) -> bool:
     """Return whether an imported file's stamps had no zone and none was named."""
     return bool(await store.fetch("SELECT 1 FROM import_file WHERE NOT tz_given"))
