@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -198,6 +199,39 @@ def test_a_board_that_draws_no_power_at_all_did_not_answer(tmp_path: Path) -> No
     assert any("1 of 2 values of power.draw are missing" in note for note in recording.notes)
 
 
+def test_a_counter_that_stands_at_nothing_did_not_answer(tmp_path: Path) -> None:
+    header = "timestamp, power.draw [W], total_energy_consumption [mJ]"
+    (trace,) = read(tmp_path, rows(f"{stamp(0)}, 50, 0", f"{stamp(1)}, 50, 700", header=header)).traces
+    assert [r.energy_mj for r in trace.readings] == [None, 700]
+    assert trace.device.has_counter
+    for nothing in ("0", "[N/A]"):
+        (trace,) = read(tmp_path, rows(f"{stamp(0)}, 50, {nothing}", header=header)).traces
+        assert not trace.device.has_counter
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(("power.draw [W]", cell) for cell in ("1e9 W", "4294967.29 W", "2147483.63", "99999 W", "1e300")),
+        *(("power.draw", cell) for cell in ("99999 W", "4294967.29", "1e17")),
+        *(("temperature.gpu", "1e10"), ("utilization.gpu [%]", "1e12 %"), ("clocks.sm [MHz]", "1e30 MHz")),
+        *(("memory.used [MiB]", "1e18"), ("memory.total [MiB]", "1e300"), ("power.limit [W]", "4294967.29 W")),
+        *(("total_energy_consumption [mJ]", "18446744073709551615"), ("clocks_event_reasons.active", "-0x1")),
+        ("clocks_event_reasons.active", "0xFFFFFFFFFFFFFFFF"),
+    ],
+)
+def test_more_than_any_device_reports_is_refused_with_its_line(tmp_path: Path, column: str, cell: str) -> None:
+    text = rows(f"{stamp(0)}, 50.00, {cell}", header=f"timestamp, power.draw.instant [W], {column}")
+    with pytest.raises(ImportRefused, match=r"line 2: .*(more than any device|no device) reports"):
+        read(tmp_path, text)
+
+
+def test_a_total_memory_that_is_no_number_is_refused_with_its_line(tmp_path: Path) -> None:
+    header = "timestamp, power.draw [W], memory.total [MiB]"
+    with pytest.raises(ImportRefused, match=r"line 2: memory\.total is 'x', which is no number"):
+        read(tmp_path, rows(f"{stamp(0)}, 50.00, x", header=header))
+
+
 def test_instant_power_is_integrated_before_average_before_plain(tmp_path: Path) -> None:
     header = "timestamp, power.draw, power.draw.average, power.draw.instant"
     text = rows(f"{stamp(0)}, 1, 2, 3", f"{stamp(1)}, 1, 2, 3", header=header)
@@ -309,6 +343,20 @@ def test_a_local_time_that_was_twice_or_never_is_refused(tmp_path: Path, local: 
     assert read(tmp_path, text, ReadOptions(tz="+01:00")).traces
 
 
+@pytest.mark.parametrize("text", ["", "1900/01/01 00:00:00", "9999/12/31 23:59:59.999", "0001/01/01 00:00:00"])
+def test_a_time_that_cannot_be_is_refused_also_in_the_first_row(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ImportRefused, match="line 2: its time is"):
+        read(tmp_path, rows(f"{text}, 0, 50.00", f"{stamp(1)}, 0, 50.00"))
+
+
+@pytest.mark.parametrize("given", [{"start": "99999999999999"}, {"start": "9" * 5000}, {"interval_s": 1e300}])
+def test_times_given_that_cannot_be_are_refused(tmp_path: Path, given: dict[str, Any]) -> None:
+    found: dict[str, Any] = {"columns": "power.draw", "interval_s": 1.0} | given
+    options = replace(NOTHING_GIVEN, **found)
+    with pytest.raises((ImportRefused, UsageError), match=r"its time is|time is '9"):
+        read(tmp_path, "50.0\n51.0\n", options)
+
+
 @pytest.mark.parametrize("tz", ["Mars/Olympus", "+1", "+99:00", ""])
 def test_a_zone_that_does_not_exist_is_an_error_of_usage(tmp_path: Path, tz: str) -> None:
     with pytest.raises(UsageError, match="time zone"):
@@ -359,6 +407,30 @@ def test_a_uuid_names_the_device_and_the_index_only_numbers_it(tmp_path: Path) -
     first, second = (trace.device for trace in read(tmp_path, text).traces)
     assert (first.uid, first.index, first.name, first.driver) == ("GPU-a", 0, "NVIDIA H200", "570.1")
     assert (second.uid, second.index) == ("GPU-b", 1)
+
+
+def test_a_uuid_names_the_device_where_its_index_is_missing(tmp_path: Path) -> None:
+    text = rows(
+        f"{stamp(0)}, [N/A], GPU-b, 20.00", f"{stamp(1)}, 0, GPU-b, 20.00", header="timestamp, index, uuid, power.draw"
+    )
+    (trace,) = read(tmp_path, text).traces
+    assert (trace.device.uid, trace.device.index, len(trace.readings)) == ("GPU-b", 0, 2)
+
+
+@pytest.mark.parametrize("name", ["pci.bus_id", "gpu_bus_id"])
+def test_a_bus_id_tells_gpus_apart_where_nothing_better_does(tmp_path: Path, name: str) -> None:
+    buses = ("00000000:1B:00.0", "00000000:43:00.0")
+    lines = [
+        f"{stamp(loop / 10 + 0.04 * gpu)}, {buses[gpu]}, {100 + 100 * gpu}.00" for loop in range(9) for gpu in (0, 1)
+    ]
+    first, second = read(tmp_path, rows(*lines, header=f"timestamp, {name}, power.draw [W]")).traces
+    assert (set(watts(first)), set(watts(second))) == ({100}, {200})
+    assert (first.device.index, second.device.index) == (0, 1)
+
+
+def test_a_number_that_is_written_as_no_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImportRefused, match="line 4: index is '00', which is no GPU's number"):
+        read(tmp_path, rows(f"{stamp(0)}, 0, 50.00", f"{stamp(1)}, 0, 50.00", f"{stamp(2)}, 00, 50.00"))
 
 
 def test_without_a_uuid_the_device_is_named_by_the_files_hash(tmp_path: Path) -> None:

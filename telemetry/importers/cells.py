@@ -13,12 +13,24 @@ _BLANKS = frozenset(
 )
 _NUMBER_AND_UNIT = re.compile(r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z%°]+)")
 
-POWER_MW: Mapping[str, float] = {"W": 1e3, "mW": 1.0, "kW": 1e6}
-ENERGY_MJ: Mapping[str, float] = {"mJ": 1.0, "J": 1e3, "kJ": 1e6, "MJ": 1e9}
-MEMORY_BYTES: Mapping[str, float] = {"MiB": 2**20, "B": 1, "KiB": 2**10, "GiB": 2**30, "MB": 1e6, "GB": 1e9}
-PERCENT: Mapping[str, float] = {"%": 1.0}
-CLOCK_MHZ: Mapping[str, float] = {"MHz": 1.0}
-TEMPERATURE_C: Mapping[str, float] = {"C": 1.0, "°C": 1.0}
+STORED_MOST = 2**63 - 1  # what a column of the store takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """What a column may measure: what each unit is in ours, and the most that is believed, in ours."""
+
+    factors: Mapping[str, float]  # unit as the file spells it (mJ is not MJ)
+    most: int
+
+
+POWER_MW = Scale(factors={"W": 1e3, "mW": 1.0, "kW": 1e6}, most=10_000_000)
+ENERGY_MJ = Scale(factors={"mJ": 1.0, "J": 1e3, "kJ": 1e6, "MJ": 1e9}, most=STORED_MOST)
+MEMORY_BYTES = Scale(factors={"MiB": 2**20, "B": 1, "KiB": 2**10, "GiB": 2**30, "MB": 1e6, "GB": 1e9}, most=STORED_MOST)
+PERCENT = Scale(factors={"%": 1.0}, most=1_000)
+CLOCK_MHZ = Scale(factors={"MHz": 1.0}, most=100_000)
+TEMPERATURE_C = Scale(factors={"C": 1.0, "°C": 1.0}, most=1_000)
+_BARE_POWER = 100  # times the most is believed of a number without a unit, which may be mW: its mean will tell
 
 
 class CellError(Exception):
@@ -31,8 +43,9 @@ class Quantity:
 
     position: int
     name: str
-    factors: Mapping[str, float]  # unit as the file spells it (mJ is not MJ) to our unit
+    scale: Scale
     factor: float  # of a cell that carries no unit
+    unit_known: bool = True  # of such a cell
 
     def parse(self, cell: str) -> int | None:
         """Return a cell's value in our unit, rounded; None where the file has none.
@@ -50,6 +63,11 @@ class Quantity:
             return None
         if value < 0 or math.isinf(value):
             raise CellError(f"{self.name} is {cell!r}, which no device reports")
+        most = self.scale.most * (1 if self.unit_known or unit_of(cell) else _BARE_POWER)
+        if value * factor > most:
+            raise CellError(
+                f"{self.name} is {cell!r}, more than any device reports: write [N/A] there if it did not answer"
+            )
         return round(value * factor)
 
     def _with_unit(self, cell: str) -> tuple[float, float]:
@@ -60,9 +78,10 @@ class Quantity:
             value = None
         if found is None or value is None:
             raise CellError(f"{self.name} is {cell!r}, which is no number")
-        if found[2] not in self.factors:
-            raise CellError(f"{self.name} is {cell!r}, in the unit {found[2]!r}; read are {', '.join(self.factors)}")
-        return value, self.factors[found[2]]
+        factors = self.scale.factors
+        if found[2] not in factors:
+            raise CellError(f"{self.name} is {cell!r}, in the unit {found[2]!r}; read are {', '.join(factors)}")
+        return value, factors[found[2]]
 
 
 def is_nothing(cell: str) -> bool:

@@ -10,6 +10,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "index": ("index",),
     "gpu_index": ("gpu_index",),
     "gpu": ("gpu",),
+    "pci.bus_id": ("pci.bus_id", "pci_bus_id", "gpu_bus_id"),
     "name": ("name", "gpu_name"),
     "driver_version": ("driver_version",),
     "vbios_version": ("vbios_version",),

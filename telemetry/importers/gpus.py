@@ -8,6 +8,7 @@ from telemetry.importers.cells import CellError, is_nothing
 from telemetry.importers.columns import Column
 
 _MOST_GPUS = 64
+_INDICES = frozenset(map(str, range(_MOST_GPUS)))
 _INDEX_NAMES = ("index", "gpu_index", "gpu")  # in the order of trust where the values decide nothing
 
 
@@ -17,12 +18,13 @@ class Identity:
 
     uuid: Column | None
     index: Column | None
+    bus_id: Column | None
     note: str | None = None
 
     @property
     def column(self) -> Column | None:
         """The column whose cells name the GPU of a row."""
-        return self.uuid or self.index
+        return self.uuid or self.index or self.bus_id
 
     def check(self, cell: str) -> None:
         """Raise CellError when a cell of that column names no GPU."""
@@ -30,32 +32,35 @@ class Identity:
             return
         if is_nothing(cell):
             raise CellError(f"{self.column.name} is {cell!r}: nothing says which GPU the row is of")
-        if self.column is self.index and not _is_index(cell):
+        if self.column is self.index and not is_index(cell):
             raise CellError(f"{self.column.name} is {cell!r}, which is no GPU's number")
 
 
 def find_identity(columns: tuple[Column, ...], sample: list[list[str]]) -> Identity:
-    """Return which column names the GPU of a row: the UUID, else the one whose values go round.
+    """Return which column names the GPU of a row: the UUID, else the one whose values go round, else the bus ID.
 
     sample: the cells of the first rows. Users rename columns, and a column called `index` has been seen to
     hold a utilisation; so of several candidates the one is taken whose distinct small integers repeat in one
     fixed order, the longest such round first.
     """
-    uuid = next((c for c in columns if c.known == "uuid" and not _all_nothing(c, sample)), None)
+    uuid, bus_id = (
+        next((c for c in columns if c.known == name and not _all_nothing(c, sample)), None)
+        for name in ("uuid", "pci.bus_id")
+    )
     candidates = [
         column for name in _INDEX_NAMES for column in columns if column.known == name and _holds_indices(column, sample)
     ]
     if uuid is not None or len(candidates) < 2:
-        return Identity(uuid=uuid, index=candidates[0] if candidates else None)
+        return Identity(uuid=uuid, index=candidates[0] if candidates else None, bus_id=bus_id)
     rounds = [_round([cells[column.position] for cells in sample]) for column in candidates]
     chosen = candidates[rounds.index(max(rounds))]  # the first of equals
     if chosen is candidates[0]:
-        return Identity(uuid=None, index=chosen)
+        return Identity(uuid=None, index=chosen, bus_id=bus_id)
     note = (
         f"GPUs were told apart by the column {chosen.name}, whose values go round over {max(rounds)}, "
         f"and not by {candidates[0].name}, which does not number the rows of a loop."
     )
-    return Identity(uuid=None, index=chosen, note=note)
+    return Identity(uuid=None, index=chosen, bus_id=bus_id, note=note)
 
 
 def rows_per_loop(t_ns: list[int]) -> int:
@@ -76,13 +81,14 @@ def rows_per_loop(t_ns: list[int]) -> int:
     return 1
 
 
-def _is_index(cell: str) -> bool:
-    return cell.isdecimal() and int(cell) < _MOST_GPUS
+def is_index(cell: str) -> bool:
+    """Return whether a cell can be a GPU's number."""
+    return cell in _INDICES
 
 
 def _holds_indices(column: Column, sample: list[list[str]]) -> bool:
     """Return whether most values are small integers; the row of one that is not will be refused."""
-    return sum(_is_index(cells[column.position]) for cells in sample) * 2 > len(sample)
+    return sum(is_index(cells[column.position]) for cells in sample) * 2 > len(sample)
 
 
 def _all_nothing(column: Column, sample: list[list[str]]) -> bool:

@@ -1,17 +1,17 @@
 """What is read from which column of a file, and in which unit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from telemetry.errors import ImportRefused, UsageError
 from telemetry.importers import cells as c
 from telemetry.importers.base import ReadOptions
-from telemetry.importers.cells import CellError, Quantity
+from telemetry.importers.cells import CellError, Quantity, Scale
 from telemetry.importers.columns import REASON_BITS, Column, parse_header
 from telemetry.model import power_column
 
 # Field of `Sensors`, units, the unit of a bare number, and the columns it can come from, best first.
-_SLOW: tuple[tuple[str, Mapping[str, float], str, tuple[str, ...]], ...] = (
+_SLOW: tuple[tuple[str, Scale, str, tuple[str, ...]], ...] = (
     ("temperature_c", c.TEMPERATURE_C, "C", ("temperature.gpu",)),
     ("memory_used_bytes", c.MEMORY_BYTES, "MiB", ("memory.used",)),
     ("memory_reserved_bytes", c.MEMORY_BYTES, "MiB", ("memory.reserved",)),
@@ -35,9 +35,12 @@ class Mask:
         if c.is_nothing(cell):
             return None
         try:
-            return int(cell, 16)
+            mask = int(cell, 16)
         except ValueError as error:
             raise CellError(f"{self.name} is {cell!r}, which is no bit mask such as 0x4") from error
+        if not 0 <= mask <= c.STORED_MOST:
+            raise CellError(f"{self.name} is {cell!r}, which no device reports")
+        return mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +124,7 @@ def lay_out(columns: tuple[Column, ...], options: ReadOptions) -> Layout:
                 f"the header says that {column.name} is in [{column.unit}], and --power-unit says "
                 f"{options.power_unit}. Leave --power-unit out, or correct the header."
             )
-    quantities = {
-        column: _quantity(column, c.POWER_MW, options.power_unit or "W") for column in (instant, average) if column
-    }
+    quantities = {column: _power(column, options.power_unit) for column in (instant, average) if column}
     order = [chosen] if chosen else [column for column in (instant, average) if column]
     return Layout(
         columns=columns,
@@ -134,7 +135,7 @@ def lay_out(columns: tuple[Column, ...], options: ReadOptions) -> Layout:
         memory_total=_optional(by_name.get("memory.total"), c.MEMORY_BYTES, "MiB"),
         slow=_slow(by_name),
         preferred=tuple(quantities[column] for column in order),
-        unitless=tuple(q for column, q in quantities.items() if column.unit is None and not options.power_unit),
+        unitless=tuple(q for column, q in quantities.items() if not q.unit_known and not options.power_unit),
     )
 
 
@@ -155,10 +156,10 @@ def _signal(column: Column) -> str:
 
 def _slow(by_name: Mapping[str, Column]) -> tuple[tuple[str, SlowColumn], ...]:
     found: list[tuple[str, SlowColumn]] = []
-    for field, factors, bare, names in _SLOW:
+    for field, scale, bare, names in _SLOW:
         column = next((by_name[name] for name in names if name in by_name), None)
         if column:
-            found.append((field, _quantity(column, factors, bare)))
+            found.append((field, _quantity(column, scale, bare)))
     reasons = by_name.get("clocks_event_reasons.active")
     flags = tuple(
         (by_name[f"clocks_event_reasons.{reason}"].position, bit)
@@ -172,14 +173,18 @@ def _slow(by_name: Mapping[str, Column]) -> tuple[tuple[str, SlowColumn], ...]:
     return tuple(found)
 
 
-def _optional(column: Column | None, factors: Mapping[str, float], bare: str) -> Quantity | None:
-    return _quantity(column, factors, bare) if column else None
+def _optional(column: Column | None, scale: Scale, bare: str) -> Quantity | None:
+    return _quantity(column, scale, bare) if column else None
 
 
-def _quantity(column: Column, factors: Mapping[str, float], bare: str) -> Quantity:
-    unit = column.unit if column.unit is not None else bare
+def _power(column: Column, power_unit: str | None) -> Quantity:
+    return replace(_quantity(column, c.POWER_MW, power_unit or "W"), unit_known=column.unit is not None)
+
+
+def _quantity(column: Column, scale: Scale, bare: str) -> Quantity:
+    unit, factors = column.unit if column.unit is not None else bare, scale.factors
     if unit not in factors:
         raise ImportRefused(
             f"the column {column.name} is in [{unit}], which is no unit known for it. Read are {', '.join(factors)}."
         )
-    return Quantity(position=column.position, name=_signal(column), factors=factors, factor=factors[unit])
+    return Quantity(position=column.position, name=_signal(column), scale=scale, factor=factors[unit])

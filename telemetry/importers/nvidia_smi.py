@@ -9,9 +9,9 @@ from pathlib import Path
 from telemetry.errors import ImportRefused, UsageError
 from telemetry.importers.base import ReadOptions, Recording, Trace
 from telemetry.importers.cells import CellError, unit_of
-from telemetry.importers.gpus import Identity, find_identity, rows_per_loop
+from telemetry.importers.gpus import Identity, find_identity, is_index, rows_per_loop
 from telemetry.importers.layout import Layout, lay_out
-from telemetry.importers.stamps import StampReader, parse_start_ns
+from telemetry.importers.stamps import StampReader, in_range_ns, parse_start_ns
 from telemetry.importers.table import Table, open_table, refused
 from telemetry.importers.text import TextFile, read_text
 from telemetry.importers.traces import RowReader, TraceBuilder
@@ -108,7 +108,8 @@ class _Gathering:
         if self._time is not None:
             t_ns = self._stamps.t_ns(cells[self._time])
         else:
-            t_ns = self._start_ns + round(builder.rows * (self._options.interval_s or 0) * 1e9)
+            since_ns = min(builder.rows * (self._options.interval_s or 0) * 1e9, 2.0**63)
+            t_ns = in_range_ns(self._start_ns + round(since_ns))
         builder.add(t_ns, cells)
         if len(self.early_ns) < _SAMPLE_ROWS:
             self.early_ns.append(t_ns)
@@ -133,9 +134,9 @@ class _Gathering:
     def _indices(self) -> dict[str, int]:
         if self.identity.index is not None:
             position = self.identity.index.position
-            named = {key: int(builder.first[position]) for key, builder in self.builders.items()}
-            if len(set(named.values())) == len(named):
-                return named
+            cells = {key: builder.first[position] for key, builder in self.builders.items()}
+            if all(is_index(cell) for cell in cells.values()) and len(set(map(int, cells.values()))) == len(cells):
+                return {key: int(cell) for key, cell in cells.items()}
         return {key: order for order, key in enumerate(self.builders)}
 
     def notes(self, table: Table) -> list[str]:
@@ -161,13 +162,13 @@ class _Gathering:
 
 def _refuse_doubts(gathering: _Gathering, layout: Layout, sample: list[list[str]], options: ReadOptions) -> None:
     builders = gathering.builders.values()
-    unnamed = gathering.identity.uuid is None and gathering.identity.index is None
+    unnamed = gathering.identity.column is None
     count = rows_per_loop(gathering.early_ns) if unnamed and options.gpus is None else 1
     if count > 1 and layout.at("timestamp") is not None:
         raise ImportRefused(
-            f"rows come in bunches of about {count} with (nearly) the same time, and no column (uuid, index) "
-            f"says which GPU a row is of. Give --gpus {count} if these are {count} GPUs in turn, or --gpus 1 "
-            "if it is one GPU polled faster than its times tell."
+            f"rows come in bunches of about {count} with (nearly) the same time, and no column (uuid, index, "
+            f"pci.bus_id) says which GPU a row is of. Give --gpus {count} if these are {count} GPUs in turn, or "
+            "--gpus 1 if it is one GPU polled faster than its times tell."
         )
     if options.gpus is not None and options.gpus != len(builders):
         raise ImportRefused(f"it has rows of {len(builders)} GPUs, and --gpus says {options.gpus}. Correct it.")

@@ -181,7 +181,7 @@ def _readings(table: Table, offset_ns: int) -> tuple[Reading, ...]:
     for signal in SIGNALS:
         code, value = table[f"{signal}_code"], table[signal]
         name = {"instant_mw": "power_instant", "average_mw": "power_average"}.get(signal, signal.rpartition("_")[0])
-        zero = (value == 0) & (signal in SIGNALS[:2])  # a powered board never draws 0 W
+        zero = (value == 0) & (signal != "memory_temp_c")  # a powered board never draws 0 W, nor has drawn 0 J
         absent = (code != 0) | zero | (value == -1) & (signal != "memory_temp_c")
         for row in np.flatnonzero(absent):
             why = f"nvml_{code[row]}" if code[row] else "zero" if zero[row] else "range"

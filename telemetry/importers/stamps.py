@@ -41,7 +41,7 @@ class StampReader:
     def __init__(self, tz: str | None) -> None:
         """Read stamps without an offset in the zone `tz`; None: as UTC. Raises UsageError for no zone."""
         self._zone = parse_zone(tz) if tz is not None else UTC
-        self._last = ("", 0)  # the rows of one loop share a stamp
+        self._last: tuple[str | None, int] = (None, 0)  # the rows of one loop share a stamp
         self._offset = lru_cache(maxsize=1024)(self._offset_at)  # one look-up of the zone a minute
         self.saw_naive = False
         self.saw_aware = False
@@ -69,6 +69,7 @@ class StampReader:
             self.saw_aware = True
             since = stamp - _EPOCH
         t_ns = ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+        in_range_ns(t_ns)
         self._last = (text, t_ns)
         return t_ns
 
@@ -92,16 +93,23 @@ def _spell(offset: timedelta) -> str:
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
+def in_range_ns(t_ns: int) -> int:
+    """Return a time as the store takes it, ns since the Unix epoch. Raises CellError for one that it does not."""
+    if not 0 <= t_ns < 2**63:
+        raise CellError("its time is not between 1970 and 2261")
+    return t_ns
+
+
 def parse_start_ns(text: str, stamps: StampReader) -> int:
     """Return ns since the Unix epoch of a start given as ISO-8601 or as epoch seconds.
 
     Raises UsageError for text that is neither.
     """
     whole, _, fraction = text.partition(".")
-    if whole.isdecimal() and (fraction.isdecimal() or not fraction):
-        stamps.saw_aware = True  # epoch seconds have no zone to ask for
-        return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
     try:
+        if whole.isdecimal() and len(whole) < 20 and (fraction.isdecimal() or not fraction):
+            stamps.saw_aware = True  # epoch seconds have no zone to ask for
+            return in_range_ns(int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0")))
         return stamps.t_ns(text)
     except CellError as error:
         raise UsageError(f"--start cannot be read: {error}, or epoch seconds.") from error

@@ -44,7 +44,8 @@ class Table:
                 yield number, cells
             else:
                 named = "--columns names" if self.own_names else "the header has"
-                raise refused(number, CellError(f"it has {len(cells)} cells where {named} {width}"))
+                more = " (a decimal comma, or a comma at its end?)" if len(cells) > width else ""
+                raise refused(number, CellError(f"it has {len(cells)} cells where {named} {width}{more}"))
 
     def _pass_header(self, number: int, cells: list[str]) -> None:
         if not self.own_names and parse_header(cells) != self.columns:

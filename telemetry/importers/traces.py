@@ -35,6 +35,7 @@ class RowReader:
         if slow_positions:  # one position more, since itemgetter makes no tuple of one
             self.slow_cells = itemgetter(*slow_positions, slow_positions[0])
         self.sensors = lru_cache(_REMEMBERED)(self._parse_sensors)
+        self.memory_total = _cell_reader(layout.memory_total)
 
     def reading(self, t_ns: int, cells: list[str]) -> Reading:
         """Return the row's fast values. Raises CellError."""
@@ -45,7 +46,7 @@ class RowReader:
             latency_ns=0,
             power_instant_mw=instant,
             power_average_mw=average,
-            energy_mj=self._energy(cells) if self._energy else None,
+            energy_mj=self._energy(cells) or None if self._energy else None,  # 0: it did not answer, as below
             memory_temp_c=self._memory_temp(cells) if self._memory_temp else None,
             missing=why_instant + why_average,
         )
@@ -79,8 +80,9 @@ class TraceBuilder:
     """Gathers one device's rows."""
 
     def __init__(self, reader: RowReader, first: list[str]) -> None:
-        """Start the trace of the device that the cells `first` are of."""
+        """Start the trace of the device that the cells `first` are of. Raises CellError."""
         self.first = first
+        self._memory_bytes = reader.memory_total(first) if reader.memory_total else None
         self.repeated = 0
         self.rows = 0
         self.readings: list[Reading] = []
@@ -158,12 +160,10 @@ class TraceBuilder:
             name=self._text(layout, "name") or f"GPU {index} (imported)",
             index=index,
             integral_of=signal.name if signal else None,
-            has_counter=layout.energy is not None,
+            has_counter=any(reading.energy_mj is not None for reading in self.readings),
             driver=self._text(layout, "driver_version"),
             vbios=self._text(layout, "vbios_version"),
-            memory_bytes=layout.memory_total.parse(self.first[layout.memory_total.position])
-            if layout.memory_total
-            else None,
+            memory_bytes=self._memory_bytes,
             power_limit_mw=self._sensors[0][1].power_limit_mw if self._sensors else None,
         )
         return Trace(device=device, readings=tuple(self.readings), sensors=tuple(self._sensors))
