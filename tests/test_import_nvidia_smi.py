@@ -410,11 +410,9 @@ def test_a_uuid_names_the_device_and_the_index_only_numbers_it(tmp_path: Path) -
 
 
 def test_a_uuid_names_the_device_where_its_index_is_missing(tmp_path: Path) -> None:
-    text = rows(
-        f"{stamp(0)}, [N/A], GPU-b, 20.00", f"{stamp(1)}, 0, GPU-b, 20.00", header="timestamp, index, uuid, power.draw"
-    )
-    (trace,) = read(tmp_path, text).traces
-    assert (trace.device.uid, trace.device.index, len(trace.readings)) == ("GPU-b", 0, 2)
+    lines = [f"{stamp(second)}, {index}, GPU-b, 20.00" for second, index in enumerate(("[N/A]", "0", "0"))]
+    (trace,) = read(tmp_path, rows(*lines, header="timestamp, index, uuid, power.draw [W]")).traces
+    assert (trace.device.uid, trace.device.index, len(trace.readings)) == ("GPU-b", 0, 3)
 
 
 @pytest.mark.parametrize("name", ["pci.bus_id", "gpu_bus_id"])

@@ -237,6 +237,12 @@ def cut(name: str, size: int) -> Callable[[Path], None]:
     return spoil
 
 
+def bare_array(folder: Path) -> None:
+    """Put one array where an archive of them is due."""
+    np.save(folder / "a.npy", np.arange(5))
+    (folder / "a.npy").replace(folder / "readings.npz")
+
+
 def retell(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
     """Change what a JSON file says."""
 
@@ -256,6 +262,15 @@ def retell(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
         (cut("device.json", 40), r"device.json: line 1: it is no JSON"),
         (cut("phases.json", 400), r"phases.json: line \d+: it is no JSON"),
         (lambda f: (f / "device.json").write_text("[]"), r"device.json: line 1: a JSON object is expected"),
+        (lambda f: (f / "device.json").write_text("[" * 100_000), r"device.json holds what no recorder writes"),
+        (lambda f: (f / "summary.json").write_text('{"polls": ' + "9" * 5000 + "}"), r"holds what no recorder writes"),
+        (retell("device.json", lambda t: t.update(name="\ud800")), r"device.json holds what cannot be stored"),
+        (retell("device.json", lambda t: t.update(limit_mw=10**30)), r"holds what cannot be stored"),
+        (retell("phases.json", lambda t: t["phases"][0].update(t1_ns=10**30)), r"phases.json holds what cannot be st"),
+        (retell("phases.json", lambda t: t["phases"][0].update(t1_ns=float("inf"))), r"phase 0, .* has not a name"),
+        (bare_array, r"is no NumPy archive"),
+        (lambda f: rewrite(f, instant_mw=put(4, 2**32 - 1)), r"row 4, .* instant_mw is more than any device draws"),
+        (lambda f: rewrite(f, energy_mj_stamp_us=put(4, 2**62)), r"row 4, .* energy_mj is stamped after the year"),
         (cut("readings.npz", 5000), r"readings.npz is no NumPy archive, or cut or damaged"),
         (lambda f: (f / "readings.npz").write_text("before,after"), r"readings.npz is no NumPy archive"),
         (lambda f: np.savez(f / "readings.npz", t=np.arange(3)), r"has no column before_ns, after_ns"),

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from telemetry.errors import ImportRefused
 from telemetry.importers.base import ReadOptions, Recording, Trace
-from telemetry.importers.cells import CellError
+from telemetry.importers.cells import POWER_MW, STORED_MOST, CellError
 from telemetry.importers.stamps import StampReader, parse_start_ns
 from telemetry.model import Device, Reading, Run
 
@@ -90,6 +91,12 @@ def _json(path: Path, raw: bytes) -> dict[str, Any]:
         ) from error
     except UnicodeDecodeError as error:
         raise ImportRefused(f"{path} is no text ({error.reason}). Copy the file again.") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or as many brackets
+        raise ImportRefused(f"{path} holds what no recorder writes ({error}). Copy the file again.") from error
+    try:
+        orjson.dumps(told)
+    except orjson.JSONEncodeError as error:
+        raise ImportRefused(f"{path} holds what cannot be stored ({error}). Copy the file again.") from error
     if not isinstance(told, dict):
         raise ImportRefused(f"{path}: line 1: a JSON object is expected. Is it the file of another program?")
     return told
@@ -100,7 +107,7 @@ def _table(path: Path, raw: bytes) -> Table:
     try:
         with np.load(BytesIO(raw), allow_pickle=False) as archive:
             table = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ImportRefused(f"{path} is no NumPy archive, or cut or damaged ({error}). Copy it again.") from error
     if missing := [name for name in _NAMES if name not in table]:
         raise ImportRefused(f"{path} has no column {', '.join(missing)}. Is it the file of another program?")
@@ -116,6 +123,12 @@ def _table(path: Path, raw: bytes) -> Table:
     _refuse_rows(path, "its call begins before the one above has ended, so time ran backwards", early)
     for signal in SIGNALS[:3]:
         _refuse_rows(path, f"{signal} is negative, and not the −1 that stands for none", table[signal] < -1)
+    for signal in SIGNALS[:2]:
+        _refuse_rows(path, f"{signal} is more than any device draws", table[signal] > POWER_MW.most)
+    for signal in SIGNALS:
+        _refuse_rows(
+            path, f"{signal} is stamped after the year 2261", table[f"{signal}_stamp_us"] > STORED_MOST // 1000
+        )
     return table
 
 
@@ -165,7 +178,7 @@ def _device(told: Mapping[str, Any], table: Table, *, uid: str) -> Device:
         has_counter=has["energy_mj"],
         driver=_text(told, "driver"),
         vbios=_text(told, "vbios"),
-        power_limit_mw=limit_mw if isinstance(limit_mw, int) else None,
+        power_limit_mw=limit_mw if type(limit_mw) is int and limit_mw > 0 else None,
     )
 
 
@@ -213,7 +226,7 @@ def _runs(
         try:
             about = dict(phase)
             name, t0_ns, t1_ns = str(about.pop("name")), int(about.pop("t0_ns")), int(about.pop("t1_ns"))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ImportRefused(
                 f"{path}: phase {number}, counted from 0, has not a name, a t0_ns and a t1_ns: {error}. Record again."
             ) from error
