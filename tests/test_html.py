@@ -226,6 +226,13 @@ def test_the_rankings_sql_gives_the_rankings_numbers(shared: Compared) -> None:
         assert found[name.partition(", batch")[0]] == pytest.approx(joules, rel=1e-9)
 
 
+def test_a_baseline_is_no_run_of_a_setting(shared: Compared) -> None:
+    document = copy.deepcopy(shared.document)
+    before = ranked_settings(document)
+    document["runs"] += [{**run, "runner": "baseline"} for _, runs in before for run in runs]
+    assert ranked_settings(document) == before
+
+
 def test_a_ranking_by_joules_above_idle_says_so_wherever_it_is_shown(shared: Compared) -> None:
     document = copy.deepcopy(shared.document)
     for run in document["runs"]:

@@ -37,11 +37,11 @@ def groups(runs: Sequence[Run], by: Sequence[str] = (), *, net: bool = False) ->
     group has no J/token and no rank, and says `unlike_environments`. net: joules above the idle power B1.
     Raises UsageError for a name that runs do not have.
     """
-    measured = [run for run in runs if run["status"] == "ok" and not run["warmup"] and run["runner"] != BASELINE]
-    if unknown := [name for name in by if measured and name not in measured[0]]:
+    grouped = measured(runs)
+    if unknown := [name for name in by if grouped and name not in grouped[0]]:
         raise UsageError(f"Runs have no {unknown[0]}. Group them by names of the report, such as model,batch_size.")
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
-    for run in measured:
+    for run in grouped:
         members[tuple(run[name] for name in by or TELLING)].append(run)
     alike = {s for s, some in members.items() if not by or len({tuple(r[n] for n in TELLING) for r in some}) == 1}
     arms = {
@@ -65,6 +65,11 @@ def groups(runs: Sequence[Run], by: Sequence[str] = (), *, net: bool = False) ->
         }
         for settings, some in members.items()
     ]
+
+
+def measured(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that groups are made of: neither failed nor warm-ups nor baselines."""
+    return [run for run in runs if run["status"] == "ok" and not run["warmup"] and run["runner"] != BASELINE]
 
 
 def _names(members: Mapping[tuple[Any, ...], Sequence[Run]]) -> dict[tuple[Any, ...], dict[str, Any]]:

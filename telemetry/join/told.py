@@ -36,7 +36,9 @@ def tell(
     peaks = [p.value for d in headline if (p := found[d.id].get("peak_power_w"))]
     avg_power_w = average_w(energy.value, duration_s)
     per_token = bounds_json(estimates["j_per_output_token"])
-    latencies = {f"{name}_s": _spread(numbers, f"{name}_", "_s") | _n(numbers, name) for name in LATENCIES}
+    latencies = {
+        f"{name}_s": _spread(numbers, f"{name}_", "_s") | {"n": whole(numbers.get(f"{name}_n"))} for name in LATENCIES
+    }
     tokens_per_s = output_tokens / duration_s if duration_s and not uncounted else None
     unattributed_j = numbers.get("unattributed_j")
     return {
@@ -93,10 +95,6 @@ def _device(device: StoredDevice, estimates: Estimates, duration_s: float) -> di
 
 def _spread(numbers: Numbers, before: str, after: str = "", *, of: Sequence[str] = SPREAD) -> dict[str, Any]:
     return {what: numbers.get(f"{before}{what}{after}") for what in of}
-
-
-def _n(numbers: Numbers, name: str) -> dict[str, Any]:
-    return {"n": whole(numbers.get(f"{name}_n"))}
 
 
 def _buckets(kind: str, numbers: Numbers) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from telemetry.analysis.rows import Floats
+from telemetry.join.groups import measured
 from telemetry.reports import figures_sql as sql
 from telemetry.reports.figures import Axis, Bars, Figure, Line, Mark, Panel, Points, floats, spread_out
-from telemetry.reports.wording import per_output_token, printable
+from telemetry.reports.wording import by_rank, per_output_token, printable
 
 Document = Mapping[str, Any]
 Setting = tuple[Document, list[Document]]  # a group of the report, and its runs
@@ -42,13 +43,11 @@ def group_name(by: Document) -> str:
 
 def ranked_settings(report: Document) -> list[Setting]:
     """Return the settings that have a rank, each with its measured runs, the thriftiest first."""
-    groups = [group for group in report["groups"] if group["rank"] is not None]
+    groups = [group for group in by_rank(report["groups"]) if group["rank"] is not None]
     names = list(groups[0]["by"]) if groups else []  # those of all groups
     runs: dict[tuple[Any, ...], list[Document]] = defaultdict(list)
-    for run in report["runs"]:
-        if run["status"] == "ok" and not run["warmup"]:
-            runs[tuple(run[name] for name in names)].append(run)
-    groups.sort(key=lambda group: (group["rank"], group["j_per_output_token"]["mean"]))
+    for run in measured(report["runs"]):
+        runs[tuple(run[name] for name in names)].append(run)
     return [(group, runs[tuple(group["by"].values())]) for group in groups]
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from telemetry.reports.wording import (
     NOTHING,
     SIMULATED,
+    by_rank,
     format_number,
     interval,
     middle,
@@ -156,7 +157,7 @@ def to_table(report: Document, console: Console) -> None:
         for run in runs:
             _record(run, fields, console, style="dim" if run["warmup"] else "")
     if report["groups"]:
-        console.print(entries_table(_by_rank(report["groups"]), _group_fields(report["groups"])))
+        console.print(entries_table(by_rank(report["groups"]), _group_fields(report["groups"])))
     _print_lines(report_notes(report), console)
 
 
@@ -164,7 +165,7 @@ def to_markdown(report: Document) -> str:
     """Return a report as Markdown: runs, groups where there are any, and what the flags mean."""
     parts = [entries_markdown(report["runs"], _told(report["runs"]))]
     if report["groups"]:
-        parts.append(entries_markdown(_by_rank(report["groups"]), _group_fields(report["groups"])))
+        parts.append(entries_markdown(by_rank(report["groups"]), _group_fields(report["groups"])))
     return document_markdown(simulated_line(report), parts, report_notes(report))
 
 
@@ -212,15 +213,6 @@ def _group_fields(groups: Sequence[Document]) -> Fields:
     """Return the fields of a group; what it is ranked by says so where that is joules above idle alone."""
     ranked_by = per_output_token(groups).replace(" per output token", "/token")
     return {ranked_by if name == "J/token" else name: cell for name, cell in _GROUP.items()}
-
-
-def _by_rank(groups: Sequence[Document]) -> Sequence[Document]:
-    """Return groups as the page lists them: the thriftiest first, those without a rank last."""
-
-    def place(group: Document) -> tuple[bool, int, float]:
-        return group["rank"] is None, group["rank"] or 0, group["j_per_output_token"]["mean"] or 0.0
-
-    return sorted(groups, key=place)
 
 
 def newest(entries: Sequence[Document], console: Console, what: str = "runs") -> Sequence[Document]:

@@ -85,6 +85,15 @@ def per_output_token(groups: Sequence[Mapping[str, Any]]) -> str:
     return "J above idle per output token" if above else "J per output token"
 
 
+def by_rank(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return groups as they are listed: the thriftiest first, those without a rank last."""
+
+    def place(group: Mapping[str, Any]) -> tuple[bool, int, float]:
+        return group["rank"] is None, group["rank"] or 0, group["j_per_output_token"]["mean"] or 0.0
+
+    return sorted(groups, key=place)
+
+
 def residual(devices: Sequence[Mapping[str, Any]]) -> str:
     """Return by how much counter and power readings differ, of the device where they differ most; a dash below 10 s."""
     known = [r for device in devices if (r := device.get("counter_residual")) is not None]
